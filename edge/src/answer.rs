@@ -1,0 +1,255 @@
+//! The answers of an edge: who asks for what, and where it comes from.
+
+mod blob;
+mod manifest;
+
+use std::{net::IpAddr, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use oci::{
+    digest::Digest,
+    error::{ApiError, ErrorCode},
+    http::{Body, Check, Client, RequestBody, RouteLabel, empty_response, error_response, json_response},
+    route::{Query, Route, decode_path},
+};
+
+use crate::{
+    Openness,
+    cache_status::{self, CacheStatus},
+    download::Downloads,
+    manifests::Manifests,
+    metadata::{Metadata, Place},
+    metrics::Metrics,
+    naming,
+    store::Store,
+    tags::Tags,
+    unavailable::Unavailable,
+    upstream::{Upstream, Upstreams},
+};
+
+static API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+static OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+
+/// Everything that answers are made of.
+#[derive(Debug)]
+pub(crate) struct Answerer {
+    pub(crate) identifier: String,
+    pub(crate) openness: Openness,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) store: std::sync::Arc<Store>,
+    pub(crate) metadata: Metadata,
+    pub(crate) manifests: Manifests,
+    pub(crate) tags: Tags,
+    pub(crate) downloads: Downloads,
+    pub(crate) metrics: Metrics,
+    pub(crate) patience: Patience,
+}
+
+/// How long upstreams are waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For what is not cached.
+    pub(crate) first_byte: Duration,
+    /// For what is cached, and for anything while the upstream is silent.
+    pub(crate) budget: Duration,
+    /// Within a blob.
+    pub(crate) stall: Duration,
+}
+
+/// A request, understood.
+struct Asked<'a> {
+    head: bool,
+    headers: &'a http::HeaderMap,
+    upstream: &'a std::sync::Arc<Upstream>,
+    place: Place,
+}
+
+impl Answerer {
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request<RequestBody>) -> Response<Body> {
+        let query = Query::parse(request.uri().query());
+        let namespace = query.get("ns").map(str::to_owned);
+        let (label, result) = match self.understand(&request, namespace.as_deref()) {
+            Err(error) => ("other", Err(error)),
+            Ok((upstream, route)) => (route.label(), self.serve(&request, upstream, route).await),
+        };
+        let mut response = result.unwrap_or_else(|error| error_response(&error));
+        let headers = response.headers_mut();
+        headers.insert(API_VERSION.clone(), HeaderValue::from_static("registry/2.0"));
+        if let Some(namespace) = namespace.and_then(|name| HeaderValue::try_from(name).ok()) {
+            headers.insert(OCI_NAMESPACE.clone(), namespace);
+        }
+        response.extensions_mut().insert(RouteLabel(label));
+        response
+    }
+
+    fn understand(
+        &self,
+        request: &Request<RequestBody>,
+        namespace: Option<&str>,
+    ) -> Result<(Option<&std::sync::Arc<Upstream>>, Route), ApiError> {
+        let path = decode_path(request.uri().path())?;
+        let named = naming::split(&path, namespace)?;
+        let route = Route::parse(&named.path)?;
+        let upstream = self.upstreams.find(named.registry.as_deref());
+        match (&upstream, named.registry, route.repository()) {
+            (None, Some(registry), _) => Err(ErrorCode::Denied
+                .error(format!("this mirror does not stand in front of {registry}; its operator can add upstream.{registry:?}.url"))),
+            (None, None, Some(_)) => Err(ErrorCode::Denied
+                .error("this mirror has no default upstream; name the registry: /v2/<registry>/<repository>/…")),
+            _ => Ok((upstream, route)),
+        }
+    }
+
+    async fn serve(
+        &self,
+        request: &Request<RequestBody>,
+        upstream: Option<&std::sync::Arc<Upstream>>,
+        route: Route,
+    ) -> Result<Response<Body>, ApiError> {
+        let head = match *request.method() {
+            Method::GET => false,
+            Method::HEAD => true,
+            _ => return Err(read_only()),
+        };
+        let (Some(upstream), Some(repository)) = (upstream, route.repository()) else {
+            return match route {
+                Route::Version => Ok(json_response(StatusCode::OK, b"{}".to_vec())),
+                _ => Err(ErrorCode::Unsupported.error("a mirror has no catalog; ask the registry itself")),
+            };
+        };
+        self.admit(request, upstream)?;
+        let place =
+            Place { upstream: upstream.name.clone(), repository: upstream.repository(repository.clone()) };
+        let asked = Asked { head, headers: request.headers(), upstream, place };
+        match route {
+            Route::Manifest(_, reference) => self.manifest(asked, reference).await,
+            Route::Blob(_, digest) => self.blob(asked, digest).await,
+            Route::Tags(_) => self.listing(asked, "tags/list", request.uri()).await,
+            Route::Referrers(_, digest) => {
+                self.listing(asked, &format!("referrers/{digest}"), request.uri()).await
+            }
+            Route::Uploads(_) | Route::Upload(..) => Err(read_only()),
+            Route::Version | Route::Catalog => {
+                Err(ErrorCode::NotFound.error("there is nothing at this path"))
+            }
+        }
+    }
+
+    /// Whether this client may pull through `upstream`.
+    fn admit(&self, request: &Request<RequestBody>, upstream: &Upstream) -> Result<(), ApiError> {
+        let address: Option<IpAddr> = request.extensions().get::<Client>().map(|client| client.remote.ip());
+        let open = match self.openness {
+            Openness::Everybody => true,
+            Openness::Listed => address.is_some_and(|address| upstream.is_open_to(address)),
+        };
+        if open {
+            return Ok(());
+        }
+        Err(ErrorCode::Denied.error(format!(
+            "this mirror serves {} only to the networks in its upstream.{:?}.networks",
+            upstream.name, upstream.name
+        )))
+    }
+
+    /// A listing as the upstream gives it now: not cached, since a stale one could not be told from a fresh one.
+    async fn listing(&self, asked: Asked<'_>, path: &str, uri: &Uri) -> Result<Response<Body>, ApiError> {
+        let patience = self.patience(asked.upstream);
+        let query = uri.query().map(without_namespace).filter(|query| !query.is_empty());
+        let listed = asked.upstream.listing(&asked.place.repository, path, query.as_deref(), patience).await;
+        let (headers, bytes) =
+            listed.map_err(|error| Unavailable::from(error).answer(ErrorCode::NameUnknown))?;
+        let length = bytes.len();
+        let mut response =
+            json_response(StatusCode::OK, if asked.head { Vec::new() } else { bytes.to_vec() });
+        let next = headers.get(header::LINK).and_then(|link| next_page(link.to_str().ok()?, uri));
+        if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
+            response.headers_mut().insert(header::LINK, next);
+        }
+        for name in [header::CONTENT_TYPE, HeaderName::from_static("oci-filters-applied")] {
+            if let Some(value) = headers.get(&name) {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        self.status(&mut response, CacheStatus::Passed);
+        Ok(response)
+    }
+
+    fn patience(&self, upstream: &Upstream) -> Duration {
+        if upstream.is_silent() { self.patience.budget } else { self.patience.first_byte }
+    }
+
+    fn status(&self, response: &mut Response<Body>, status: CacheStatus) {
+        response.headers_mut().insert(CACHE_STATUS.clone(), cache_status::header(&self.identifier, status));
+    }
+
+    /// What `/readyz` shows.
+    pub(crate) async fn checks(&self) -> Vec<Check> {
+        let metadata =
+            self.metadata.check().await.map_err(|error| format!("the metadata cannot be read: {error}"));
+        vec![Check { name: "metadata", state: metadata, required: true }]
+    }
+}
+
+fn read_only() -> ApiError {
+    ErrorCode::Unsupported.error("this is a mirror; push to, and delete at, the registry itself")
+}
+
+/// The query without `ns`, which is for us.
+fn without_namespace(query: &str) -> String {
+    query.split('&').filter(|pair| !pair.starts_with("ns=")).collect::<Vec<_>>().join("&")
+}
+
+/// The upstream's link to the next page, as one that comes back here: the path that the client used, with the registry in
+/// it, and the upstream's query.
+fn next_page(link: &str, asked: &Uri) -> Option<String> {
+    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+    let (_, query) = target.split_once('?')?;
+    let query = without_namespace(query);
+    let namespace = asked.query().unwrap_or_default().split('&').find(|pair| pair.starts_with("ns="));
+    let namespace = namespace.map(|pair| format!("&{pair}")).unwrap_or_default();
+    Some(format!("<{}?{query}{namespace}>{parameters}", asked.path()))
+}
+
+/// Headers that content of a digest has, and the short answer where the client has it already.
+fn content_headers(response: &mut Response<Body>, digest: &Digest) {
+    let headers = response.headers_mut();
+    let text = |text: String| HeaderValue::try_from(text).expect("a digest is a header's text");
+    headers.insert(CONTENT_DIGEST.clone(), text(digest.to_string()));
+    headers.insert(header::ETAG, text(format!("\"{digest}\"")));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+fn not_modified(headers: &http::HeaderMap, digest: &Digest) -> Option<Response<Body>> {
+    let wanted = headers.get(header::IF_NONE_MATCH)?.to_str().ok()?;
+    let matches = |tag: &str| tag == "*" || tag.trim_start_matches("W/").trim_matches('"') == digest.as_str();
+    if !wanted.split(',').map(str::trim).any(matches) {
+        return None;
+    }
+    let mut response = empty_response(StatusCode::NOT_MODIFIED);
+    content_headers(&mut response, digest);
+    Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_of_a_listing_is_asked_for_here() {
+        let next = |link, asked: &str| next_page(link, &asked.parse().expect("a URI"));
+        let link = "<https://r.example/v2/library/a/tags/list?n=2&last=b&ns=x>; rel=\"next\"";
+        assert_eq!(
+            next(link, "/v2/r.example/a/tags/list?n=2").as_deref(),
+            Some("</v2/r.example/a/tags/list?n=2&last=b>; rel=\"next\"")
+        );
+        assert_eq!(
+            next("</v2/a/tags/list?last=b>; rel=\"next\"", "/v2/a/tags/list?n=2&ns=r.example").as_deref(),
+            Some("</v2/a/tags/list?last=b&ns=r.example>; rel=\"next\"")
+        );
+        assert_eq!(next("nonsense", "/v2/a/tags/list"), None);
+    }
+}

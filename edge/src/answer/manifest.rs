@@ -1,0 +1,93 @@
+//! Manifests by tag and by digest.
+
+use http::{HeaderValue, Response, header};
+use oci::{
+    error::{ApiError, ErrorCode},
+    http::{Body, front::rfc3339},
+    name::Reference,
+};
+
+use super::{Answerer, Asked, content_headers, not_modified};
+use crate::{
+    cache_status::CacheStatus,
+    manifests::Source,
+    metadata::StoredManifest,
+    tags::{Resolved, Standing},
+};
+
+impl Answerer {
+    pub(super) async fn manifest(
+        &self,
+        asked: Asked<'_>,
+        reference: Reference,
+    ) -> Result<Response<Body>, ApiError> {
+        let unknown = ErrorCode::ManifestUnknown;
+        let tag = match reference {
+            Reference::Digest(digest) => {
+                let patience = self.patience(asked.upstream);
+                let found = self.manifests.get(&asked.place, asked.upstream, &digest, patience).await;
+                let found = found.map_err(|why| why.answer(unknown))?;
+                let status = match found.source {
+                    Source::Cache => CacheStatus::Hit,
+                    Source::Upstream => CacheStatus::Stored,
+                    Source::Collapsed => CacheStatus::Collapsed,
+                };
+                return Ok(self.manifest_response(&asked, &found.manifest, status));
+            }
+            Reference::Tag(tag) => tag,
+        };
+        let resolved = self.tags.resolve(&asked.place, asked.upstream, &tag).await;
+        let resolved = resolved.map_err(|why| why.answer(unknown))?;
+        let patience = self.patience(asked.upstream);
+        let found = self.manifests.get(&asked.place, asked.upstream, &resolved.record.digest, patience).await;
+        let manifest = found.map_err(|why| why.answer(unknown))?.manifest;
+        let status = match resolved.standing {
+            Standing::Confirmed => CacheStatus::Revalidated,
+            Standing::Changed => CacheStatus::Changed,
+            Standing::First => CacheStatus::Stored,
+            Standing::Trusted => CacheStatus::Hit,
+            Standing::Stale => CacheStatus::Offline,
+        };
+        let mut response = self.manifest_response(&asked, &manifest, status);
+        tell_age(&mut response, &resolved, &asked.upstream.name);
+        Ok(response)
+    }
+
+    fn manifest_response(
+        &self,
+        asked: &Asked<'_>,
+        manifest: &StoredManifest,
+        status: CacheStatus,
+    ) -> Response<Body> {
+        let mut response = not_modified(asked.headers, &manifest.digest).unwrap_or_else(|| {
+            let body = if asked.head { Body::empty() } else { Body::full(manifest.bytes.clone()) };
+            let mut response = Response::new(body);
+            content_headers(&mut response, &manifest.digest);
+            let headers = response.headers_mut();
+            let media_type = HeaderValue::from_str(&manifest.media_type);
+            let fallback = HeaderValue::from_static("application/octet-stream");
+            headers.insert(header::CONTENT_TYPE, media_type.unwrap_or(fallback));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(manifest.bytes.len()));
+            response
+        });
+        self.status(&mut response, status);
+        response
+    }
+}
+
+/// `Age` where the answer rests on an earlier confirmation, and `Warning` where a newer one could not be had.
+fn tell_age(response: &mut Response<Body>, resolved: &Resolved, upstream: &str) {
+    if matches!(resolved.standing, Standing::Confirmed | Standing::Changed | Standing::First) {
+        return;
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::AGE, HeaderValue::from(resolved.age().as_secs()));
+    if resolved.standing == Standing::Stale {
+        let since = rfc3339(std::time::SystemTime::now() - resolved.age());
+        let warning =
+            format!("299 - \"{upstream} could not confirm this tag; it was last confirmed at {since}\"");
+        if let Ok(warning) = HeaderValue::try_from(warning) {
+            headers.insert(header::WARNING, warning);
+        }
+    }
+}

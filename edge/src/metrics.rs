@@ -1,0 +1,125 @@
+//! What an edge counts.
+//!
+//! Identity: every blob byte handed to a client is counted once in `blob_bytes_served`, under the place it came from;
+//! `upstream_bytes_received` counts bodies of manifests and blobs as they arrive, kept or not.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Where served bytes came from.
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct SourceLabel {
+    source: &'static str,
+}
+
+/// An upstream by its name.
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct UpstreamLabel {
+    upstream: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct OutcomeLabel {
+    upstream: String,
+    outcome: &'static str,
+}
+
+/// The counters of an edge.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    /// Blob bytes handed to clients out of the store.
+    pub served_cache: Counter,
+    /// Blob bytes handed to clients out of a download from an upstream.
+    pub served_upstream: Counter,
+    received: Family<UpstreamLabel, Counter>,
+    answers: Family<OutcomeLabel, Counter>,
+    /// Downloads that run now.
+    pub downloads_running: Gauge,
+    /// Downloads that brought wrong bytes.
+    pub downloads_corrupt: Counter,
+    /// Bytes of blobs in the store, partial ones included.
+    pub cache_bytes: Gauge,
+    /// Blobs in the store.
+    pub cache_blobs: Gauge,
+    /// Blobs that made room for others.
+    pub evictions: Counter,
+    /// Bytes streamed to a client without being kept, for want of room.
+    pub unkept: Counter,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let served: Family<SourceLabel, Counter> = Family::default();
+        // One after the other: each answer holds a lock on the family until its statement ends.
+        let served_cache = served.get_or_create(&SourceLabel { source: "cache" }).clone();
+        let served_upstream = served.get_or_create(&SourceLabel { source: "upstream" }).clone();
+        let metrics = Self {
+            served_cache,
+            served_upstream,
+            received: Family::default(),
+            answers: Family::default(),
+            downloads_running: Gauge::default(),
+            downloads_corrupt: Counter::default(),
+            cache_bytes: Gauge::default(),
+            cache_blobs: Gauge::default(),
+            evictions: Counter::default(),
+            unkept: Counter::default(),
+        };
+        registry.register(
+            "roadstead_blob_bytes_served",
+            "Blob bytes handed to clients, by where they came from",
+            served,
+        );
+        registry.register(
+            "roadstead_upstream_bytes_received",
+            "Bytes of manifests and blobs that came from an upstream",
+            metrics.received.clone(),
+        );
+        registry.register(
+            "roadstead_upstream_answers",
+            "What upstreams said: ok, said_no, failed, silent",
+            metrics.answers.clone(),
+        );
+        registry.register(
+            "roadstead_downloads_running",
+            "Downloads that run now",
+            metrics.downloads_running.clone(),
+        );
+        registry.register(
+            "roadstead_downloads_corrupt",
+            "Downloads whose bytes did not match their digest or length",
+            metrics.downloads_corrupt.clone(),
+        );
+        registry.register(
+            "roadstead_cache_bytes",
+            "Bytes of blobs in the store, partial ones included",
+            metrics.cache_bytes.clone(),
+        );
+        registry.register("roadstead_cache_blobs", "Whole blobs in the store", metrics.cache_blobs.clone());
+        registry.register(
+            "roadstead_cache_evictions",
+            "Blobs that made room for others",
+            metrics.evictions.clone(),
+        );
+        registry.register(
+            "roadstead_unkept_bytes",
+            "Blob bytes streamed to clients without being kept, for want of room",
+            metrics.unkept.clone(),
+        );
+        metrics
+    }
+
+    /// The bytes received from `upstream`.
+    pub(crate) fn received(&self, upstream: &str) -> Counter {
+        self.received.get_or_create(&UpstreamLabel { upstream: upstream.to_owned() }).clone()
+    }
+
+    /// Counts what `upstream` said.
+    pub(crate) fn answered(&self, upstream: &str, outcome: &'static str) {
+        self.answers.get_or_create(&OutcomeLabel { upstream: upstream.to_owned(), outcome }).inc();
+    }
+}

@@ -1,0 +1,178 @@
+//! The authoritative registry: the OCI distribution protocol over a database and an object store.
+//!
+//! A node keeps no state of its own; any number of equal ones run over the same two, and each goes on with what another
+//! began. What was acknowledged is durable, and a request that was given up by its client is still ended properly.
+
+mod database;
+mod intake;
+mod jobs;
+mod metrics;
+mod routes;
+pub mod settings;
+mod storage;
+mod time;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response};
+use oci::{
+    error::ErrorCode,
+    http::{Body, Check, RequestBody, Service, error_response},
+};
+use prometheus_client::registry::Registry as MetricsRegistry;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use crate::database::gc::Reclaimable;
+use crate::{
+    database::Database, intake::Intake, jobs::Jobs, metrics::Metrics, routes::Registry, settings::Settings,
+    storage::Storage,
+};
+
+/// Why an origin did not start.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartError(#[from] Reason);
+
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    #[error("{0}")]
+    Settings(String),
+    #[error(transparent)]
+    Database(#[from] database::Error),
+    #[error(transparent)]
+    Storage(#[from] storage::StorageError),
+}
+
+/// The database failed; the text says how.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Failure(database::Error);
+
+/// A check that takes longer than this has failed.
+const CHECK_PATIENCE: Duration = Duration::from_secs(2);
+/// What still runs this long after the server has drained is left: a killed process is no worse.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+
+async fn state<E: std::error::Error>(check: impl Future<Output = Result<(), E>>) -> Result<(), String> {
+    match tokio::time::timeout(CHECK_PATIENCE, check).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_elapsed) => Err(format!("no answer within {CHECK_PATIENCE:?}")),
+    }
+}
+
+/// A running origin.
+#[derive(Debug)]
+pub struct Origin {
+    registry: Arc<Registry>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Origin {
+    /// Opens the database and the storage, and starts the background jobs. Needs nothing else, and is done in well under
+    /// a second after a crash too.
+    ///
+    /// # Errors
+    /// The settings are wrong, the database does not answer, or the directory cannot be made.
+    pub async fn start(
+        settings: Settings,
+        data_dir: &Path,
+        node_name: &str,
+        metrics_registry: &mut MetricsRegistry,
+    ) -> Result<Arc<Self>, StartError> {
+        let mistakes = settings.validate();
+        if !mistakes.is_empty() {
+            return Err(Reason::Settings(mistakes.join("; ")).into());
+        }
+        let metrics = Metrics::register(metrics_registry);
+        let storage = Storage::open(&settings.storage, data_dir).map_err(Reason::from)?;
+        let database = Database::open(&settings.database, data_dir).await.map_err(Reason::from)?;
+        let jobs = Arc::new(Jobs::new(
+            database.clone(),
+            storage.clone(),
+            metrics.clone(),
+            settings.gc,
+            &settings.upload,
+            node_name.to_owned(),
+        ));
+        let intake = Intake::new(
+            database.clone(),
+            storage.clone(),
+            metrics.clone(),
+            &settings.registry,
+            &settings.upload,
+            jobs.notify(),
+        );
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn({
+            let (jobs, stop) = (jobs.clone(), stop.clone());
+            async move { jobs.run(stop).await }
+        });
+        tasks.spawn({
+            let (database, stop) = (database.clone(), stop.clone());
+            async move { database.follow_primary(stop).await }
+        });
+        let registry = Registry { database, storage, intake, jobs, metrics, settings: settings.registry };
+        Ok(Arc::new(Self { registry: Arc::new(registry), tasks, stop }))
+    }
+
+    /// Answers a request under `/v2/`.
+    ///
+    /// # Cancel safety
+    /// A request that changes something runs to its end when the future is dropped.
+    pub async fn handle(&self, request: Request<RequestBody>) -> Response<Body> {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return self.registry.answer(request).await;
+        }
+        let registry = self.registry.clone();
+        match self.tasks.spawn(async move { registry.answer(request).await }).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::error!(error = %error, "a request failed inside");
+                error_response(&ErrorCode::Internal.error("the registry failed; its log says why"))
+            }
+        }
+    }
+
+    /// What `/readyz` shows: the database and the storage, asked now.
+    pub async fn checks(&self) -> Vec<Check> {
+        let (database, storage) =
+            tokio::join!(state(self.registry.database.check()), state(self.registry.storage.check()));
+        vec![
+            Check { name: "database", state: database, required: true },
+            Check { name: "storage", state: storage, required: true },
+        ]
+    }
+
+    /// What garbage collection would free now, by repository; nothing is changed.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn reclaimable(&self) -> Result<Vec<Reclaimable>, Failure> {
+        self.registry.jobs.reclaimable().await.map_err(Failure)
+    }
+
+    /// Ends the background jobs, lets requests that change something come to their end, and closes the database. To be
+    /// called when the server has drained.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_PATIENCE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                tasks = self.tasks.len(),
+                "work was left unfinished; it is taken up or dropped later"
+            );
+        }
+        self.registry.database.close().await;
+    }
+}
+
+impl Service for Origin {
+    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
+        self.handle(request).await
+    }
+
+    async fn checks(&self) -> Vec<Check> {
+        Self::checks(self).await
+    }
+}

@@ -1,0 +1,146 @@
+//! dockerd and containerd, each instance with its own directories and nothing in it.
+//!
+//! They start in a quarter of a second, so every pull that has to be clean gets an engine of its own.
+
+use std::{net::SocketAddr, process::Command};
+
+use super::{
+    process::{PATIENCE, Server, dies_with_caller, program, run},
+    scratch::Scratch,
+};
+
+/// A containerd.
+#[derive(Debug)]
+pub(crate) struct Containerd {
+    scratch: Scratch,
+    server: Server,
+}
+
+impl Containerd {
+    pub(crate) fn start() -> Self {
+        let scratch = Scratch::new("containerd");
+        // Its own configuration in place of the machine's; the CRI plugin is not needed and would look for CNI.
+        let config =
+            scratch.file("config.toml", "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n");
+        let mut command = dies_with_caller("containerd");
+        command.args(["--config", &config]);
+        command.args([
+            "--root",
+            &scratch.text("root"),
+            "--state",
+            &scratch.text("state"),
+            "--address",
+            &scratch.text("socket"),
+        ]);
+        let mut server = Server::start("containerd", &scratch.join("log"), &mut command);
+        let socket = scratch.text("socket");
+        server.serves_when(|| succeeds(program("ctr").args(["-a", &socket, "version"])));
+        Self { scratch, server }
+    }
+
+    /// `ctr` on this engine, in the namespace `tests`.
+    pub(crate) fn ctr(&self) -> Command {
+        let mut command = program("ctr");
+        command.args(["-a", &self.scratch.text("socket"), "-n", "tests"]);
+        command
+    }
+
+    pub(crate) fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    fn socket(&self) -> String {
+        self.scratch.text("socket")
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.server.terminate(PATIENCE);
+        }
+    }
+}
+
+/// A dockerd with the containerd below it.
+#[derive(Debug)]
+pub(crate) struct Docker {
+    scratch: Scratch,
+    server: Server,
+    _containerd: Containerd,
+}
+
+impl Docker {
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With `--registry-mirror` set to an edge.
+    pub(crate) fn with_mirror(edge: SocketAddr) -> Self {
+        Self::start_with(&["--registry-mirror", &format!("http://{edge}")])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
+        let containerd = Containerd::start();
+        let scratch = Scratch::new("dockerd");
+        let config = scratch.file("daemon.json", "{}");
+        let mut command = dies_with_caller("dockerd");
+        command.args([
+            "--config-file",
+            &config,
+            "--data-root",
+            &scratch.text("data"),
+            "--exec-root",
+            &scratch.text("exec"),
+        ]);
+        command.args([
+            "--pidfile",
+            &scratch.text("pid"),
+            "--host",
+            &format!("unix://{}", scratch.text("socket")),
+        ]);
+        command.args(["--containerd", &containerd.socket(), "--storage-driver", "overlay2"]);
+        command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]).args(arguments);
+        let server = Server::start("dockerd", &scratch.join("log"), &mut command);
+        let mut docker = Self { scratch, server, _containerd: containerd };
+        let (host, home) = (docker.host(), docker.scratch.text("home"));
+        docker.server.serves_when(|| succeeds(cli(&host, &home).arg("version")));
+        docker
+    }
+
+    /// `docker` on this engine, with no settings but its own.
+    pub(crate) fn cli(&self) -> Command {
+        cli(&self.host(), &self.scratch.text("home"))
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        run(self.cli().args(arguments))
+    }
+
+    pub(crate) fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}", self.scratch.text("socket"))
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.server.terminate(PATIENCE);
+        }
+    }
+}
+
+fn cli(host: &str, home: &str) -> Command {
+    let mut command = program("docker");
+    // The classic builder runs in the daemon and needs no plugin.
+    command.env("DOCKER_HOST", host).env("DOCKER_CONFIG", home).env("DOCKER_BUILDKIT", "0");
+    command
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
