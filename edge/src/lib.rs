@@ -4,6 +4,7 @@
 //! Stands on `oci`; knows nothing of the origin's insides.
 
 mod answer;
+mod api;
 mod cache_status;
 mod download;
 mod freshness;
@@ -117,6 +118,9 @@ impl Edge {
 
 impl Service for Edge {
     async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
+        if api::serves(request.uri().path()) {
+            return api::answer(&self.answerer, request).await;
+        }
         self.answerer.answer(request).await
     }
 

@@ -265,3 +265,32 @@ async fn an_upstream_that_stops_mid_way_is_asked_again() {
     upstream.fail(Fault::Stall(100_000));
     same(ask(&edge, &blob(&digest), None).await, &content, "after a stall");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_api_is_served_to_this_node_only_and_says_why() {
+    let data = tempfile::tempdir().expect("directory");
+    let Harness { edge, .. } = harness(data.path()).await;
+    for (remote, path, status) in [
+        ("127.0.0.1:4000", "/api/v1/node", StatusCode::OK),
+        ("127.0.0.1:4000", "/api/v1/nothing", StatusCode::NOT_FOUND),
+        ("10.0.0.1:4000", "/api/v1/node", StatusCode::FORBIDDEN),
+    ] {
+        let mut request = Request::get(path).body(RequestBody::from(Bytes::new())).expect("a request");
+        let client = oci::http::Client {
+            remote: remote.parse().expect("an address"),
+            local: ([127, 0, 0, 1], 5001).into(),
+        };
+        request.extensions_mut().insert(client);
+        let (parts, body) = edge.call(request).await.into_parts();
+        let body = body.collect().await.expect("a document").to_bytes();
+        let document: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(parts.status, status, "{remote} {path}: {document}");
+        if status == StatusCode::OK {
+            assert_eq!(document["ready"], true);
+        } else {
+            assert_eq!(parts.headers["content-type"], "application/problem+json");
+            assert_eq!(document["status"], status.as_u16());
+            assert!(document["detail"].as_str().is_some_and(|detail| detail.contains(' ')), "{document}");
+        }
+    }
+}

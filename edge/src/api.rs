@@ -1,0 +1,70 @@
+//! The operator API of an edge: JSON under `/api/v1`, answered before anything of `/v2`.
+//!
+//! Who may call it is decided in [`caller`], what it says when it refuses in [`problem`]; each group of paths is a module.
+
+mod caller;
+mod problem;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use oci::http::{Body, RequestBody, RouteLabel, json_response};
+use serde::Serialize;
+
+use crate::answer::Answerer;
+use problem::Problem;
+
+/// Every path of the API begins like this.
+const PREFIX: &str = "/api/v1/";
+
+/// Whether a request to `path` is for this API.
+pub(crate) fn serves(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+/// Answers one request of the API.
+pub(crate) async fn answer(answerer: &Answerer, request: Request<RequestBody>) -> Response<Body> {
+    let answered = match caller::admit(&request) {
+        Ok(()) => route(answerer, request).await,
+        Err(problem) => Err(problem),
+    };
+    let mut response = answered.unwrap_or_else(|problem| problem.response());
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(RouteLabel("api"));
+    response
+}
+
+/// One arm for each path; its module answers.
+async fn route(answerer: &Answerer, request: Request<RequestBody>) -> Result<Response<Body>, Problem> {
+    let path = request.uri().path().to_owned();
+    let rest = path.strip_prefix(PREFIX).unwrap_or_default();
+    let (group, _rest) = rest.split_once('/').unwrap_or((rest, ""));
+    match group {
+        "node" => match *request.method() {
+            Method::GET => json(StatusCode::OK, &node(answerer).await),
+            _ => Err(Problem::method_not_allowed("GET")),
+        },
+        _ => Err(Problem::not_found(format!("there is nothing at {path}"))),
+    }
+}
+
+/// What answers here.
+#[derive(Serialize)]
+struct Node {
+    role: &'static str,
+    version: &'static str,
+    ready: bool,
+}
+
+async fn node(answerer: &Answerer) -> Node {
+    let ready = answerer.checks().await.iter().all(|check| check.state.is_ok() || !check.required);
+    Node { role: "edge", version: env!("CARGO_PKG_VERSION"), ready }
+}
+
+/// An answer of one JSON document.
+fn json(status: StatusCode, document: &impl Serialize) -> Result<Response<Body>, Problem> {
+    let bytes = serde_json::to_vec(document).map_err(|error| {
+        tracing::error!(%error, "a document of the API cannot be written");
+        Problem::internal()
+    })?;
+    Ok(json_response(status, bytes))
+}
