@@ -12,16 +12,18 @@ use oci::{
     http::{Body, Check, Client, RequestBody, RouteLabel, empty_response, error_response, json_response},
     route::{Query, Route, decode_path},
 };
+use tokio_util::task::TaskTracker;
 
 use crate::{
     Openness,
     cache_status::{self, CacheStatus},
     download::Downloads,
+    images::Images,
     manifests::Manifests,
     metadata::{Metadata, Place},
     metrics::Metrics,
     naming,
-    store::Store,
+    store::{Scrubber, Store},
     tags::Tags,
     unavailable::Unavailable,
     upstream::{Upstream, Upstreams},
@@ -45,6 +47,9 @@ pub(crate) struct Answerer {
     pub(crate) downloads: Downloads,
     pub(crate) metrics: Metrics,
     pub(crate) patience: Patience,
+    pub(crate) images: std::sync::Arc<Images>,
+    pub(crate) scrubber: std::sync::Arc<Scrubber>,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// How long upstreams are waited for.

@@ -2,18 +2,22 @@
 //!
 //! Who may call it is decided in [`caller`], what it says when it refuses in [`problem`]; each group of paths is a module.
 
+mod cache;
 mod caller;
 mod problem;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use oci::http::{Body, RequestBody, RouteLabel, json_response};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::answer::Answerer;
 use problem::Problem;
 
 /// Every path of the API begins like this.
 const PREFIX: &str = "/api/v1/";
+
+/// The longest document that a request may carry, in bytes: an image's name, and some room.
+const MAX_DOCUMENT: usize = 64 * 1024;
 
 /// Whether a request to `path` is for this API.
 pub(crate) fn serves(path: &str) -> bool {
@@ -37,12 +41,13 @@ pub(crate) async fn answer(answerer: &Answerer, request: Request<RequestBody>) -
 async fn route(answerer: &Answerer, request: Request<RequestBody>) -> Result<Response<Body>, Problem> {
     let path = request.uri().path().to_owned();
     let rest = path.strip_prefix(PREFIX).unwrap_or_default();
-    let (group, _rest) = rest.split_once('/').unwrap_or((rest, ""));
+    let (group, rest) = rest.split_once('/').unwrap_or((rest, ""));
     match group {
         "node" => match *request.method() {
             Method::GET => json(StatusCode::OK, &node(answerer).await),
             _ => Err(Problem::method_not_allowed("GET")),
         },
+        "cache" => cache::answer(answerer, rest, request).await,
         _ => Err(Problem::not_found(format!("there is nothing at {path}"))),
     }
 }
@@ -67,4 +72,21 @@ fn json(status: StatusCode, document: &impl Serialize) -> Result<Response<Body>,
         Problem::internal()
     })?;
     Ok(json_response(status, bytes))
+}
+
+/// The document that a request carries. It must be sent as JSON: that is what no page in a browser can do across origins
+/// without being asked for leave first, which nobody here gives.
+async fn document<T: DeserializeOwned>(request: Request<RequestBody>) -> Result<T, Problem> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if kind.is_none_or(|kind| kind.split(';').next().map(str::trim) != Some("application/json")) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "send a JSON document, with Content-Type: application/json",
+        ));
+    }
+    let body = request.into_body().collect(MAX_DOCUMENT).await;
+    let body = body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the document cannot be read: {error}"))
+    })
 }

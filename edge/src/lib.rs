@@ -8,17 +8,21 @@ mod api;
 mod cache_status;
 mod download;
 mod freshness;
+mod images;
 mod manifests;
 mod metadata;
 mod metrics;
 mod naming;
+pub mod policy;
 pub mod settings;
 mod store;
 mod tags;
 mod unavailable;
+mod upkeep;
 mod upstream;
+mod usage;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use oci::http::{Body, Check, RequestBody, Service};
@@ -26,14 +30,29 @@ use prometheus_client::registry::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    answer::Answerer, download::Downloads, manifests::Manifests, metadata::Metadata, metrics::Metrics,
-    settings::Settings, store::Store, tags::Tags, upstream::Upstreams,
+    answer::Answerer,
+    download::Downloads,
+    images::Images,
+    manifests::Manifests,
+    metadata::Metadata,
+    metrics::Metrics,
+    settings::Settings,
+    store::{Scrubber, Store},
+    tags::Tags,
+    upkeep::Upkeep,
+    upstream::Upstreams,
+    usage::Uses,
 };
+
+/// How long a start waits for the rows of the stored blobs. With more of them than can be read in this time it serves
+/// without, and looks up what is asked for one by one until it has them all.
+const LOAD_PATIENCE: Duration = Duration::from_millis(500);
 
 /// An edge that serves.
 #[derive(Debug)]
 pub struct Edge {
     answerer: Answerer,
+    upkeep: Arc<Upkeep>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -75,10 +94,12 @@ impl Edge {
     ) -> Result<Arc<Self>, StartError> {
         let metrics = Metrics::register(registry);
         let upstreams = Upstreams::new(settings, &metrics)?;
-        let store = Store::open(data, &settings.cache, metrics.clone())?;
-        let metadata = Metadata::open(data).await?;
+        let store = Store::open(data, &settings.cache, metrics.store.clone())?;
+        let reserve_used = metrics.store.reserve_used.clone();
+        let metadata = Metadata::open(data, settings.cache.metadata_reserve.0, reserve_used).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let manifests = Manifests::new(metadata.clone());
+        let uses = Arc::new(Uses::new());
+        let manifests = Manifests::new(metadata.clone(), uses.clone());
         let (budget, first_byte) = (settings.freshness.budget.0, settings.download.first_byte.0);
         let tags =
             Tags::new(metadata.clone(), manifests.clone(), budget, first_byte, tasks.clone(), stop.clone());
@@ -90,6 +111,20 @@ impl Edge {
             tasks.clone(),
             stop.clone(),
         );
+        let scrubber = Scrubber::new(store.clone(), &settings.cache, stop.clone());
+        let images =
+            Arc::new(Images::new(store.clone(), metadata.clone(), manifests.clone(), tags.clone(), uses));
+        let upkeep = Arc::new(Upkeep {
+            store: store.clone(),
+            metadata: metadata.clone(),
+            images: images.clone(),
+            downloads: downloads.clone(),
+            upstreams: upstreams.clone(),
+            keep_partial: settings.cache.keep_partial.0,
+            stop: stop.clone(),
+        });
+        let loaded = upkeep.begin(&tasks);
+        tasks.spawn(scrubber.clone().run());
         let identifier = cache_status::identifier(node_name);
         let patience = answer::Patience { first_byte, budget, stall: settings.download.stall.0 };
         let answerer = Answerer {
@@ -103,8 +138,13 @@ impl Edge {
             downloads,
             metrics,
             patience,
+            images,
+            scrubber,
+            tasks: tasks.clone(),
         };
-        Ok(Arc::new(Self { answerer, tasks, stop }))
+        // Whether in time or not, it serves from now on.
+        let _ = tokio::time::timeout(LOAD_PATIENCE, loaded).await;
+        Ok(Arc::new(Self { answerer, upkeep, tasks, stop }))
     }
 
     /// Ends the downloads; what they have fetched stays, to be resumed.
@@ -112,6 +152,7 @@ impl Edge {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.upkeep.flush().await;
         self.answerer.metadata.close().await;
     }
 }

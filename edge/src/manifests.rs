@@ -13,9 +13,11 @@ use oci::{
 };
 
 use crate::{
-    metadata::{Link, Metadata, Place, StoredManifest},
+    metadata::{Child, ChildKind, Link, Metadata, Place, StoredManifest},
+    store::Key,
     unavailable::Unavailable,
     upstream::Upstream,
+    usage::{Usage, Uses},
 };
 
 /// Bytes of manifests held in memory.
@@ -29,8 +31,16 @@ pub(crate) type Patience = std::time::Duration;
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Manifests {
-    memory: moka::future::Cache<(Place, Digest), StoredManifest>,
+    memory: moka::future::Cache<(Place, Digest), Held>,
     metadata: Metadata,
+    uses: Arc<Uses>,
+}
+
+/// A manifest in memory.
+#[derive(Clone, Debug)]
+struct Held {
+    manifest: StoredManifest,
+    usage: Arc<Usage>,
 }
 
 /// A manifest, and whether it had to be fetched for this request.
@@ -38,6 +48,8 @@ pub(crate) struct Manifests {
 pub(crate) struct Found {
     /// The manifest.
     pub manifest: StoredManifest,
+    /// Counts who asks for it.
+    pub usage: Arc<Usage>,
     /// Where it was.
     pub source: Source,
 }
@@ -54,13 +66,23 @@ pub(crate) enum Source {
 }
 
 impl Manifests {
-    /// Manifests kept in `metadata`.
-    pub(crate) fn new(metadata: Metadata) -> Self {
-        let weigh = |_: &(Place, Digest), manifest: &StoredManifest| {
-            u32::try_from(manifest.bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
+    /// Manifests kept in `metadata`; who asks for them is noted in `uses`.
+    pub(crate) fn new(metadata: Metadata, uses: Arc<Uses>) -> Self {
+        let weigh = |_: &(Place, Digest), held: &Held| {
+            u32::try_from(held.manifest.bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         let memory = moka::future::Cache::builder().weigher(weigh).max_capacity(MEMORY_BYTES).build();
-        Self { memory, metadata }
+        Self { memory, metadata, uses }
+    }
+
+    /// Notes that a client was given what was found.
+    pub(crate) fn used(&self, found: &Found) {
+        self.uses.note(&found.usage);
+    }
+
+    /// Forgets what is in memory of a manifest that the metadata has forgotten.
+    pub(crate) async fn forget(&self, place: &Place, digest: &Digest) {
+        self.memory.invalidate(&(place.clone(), digest.clone())).await;
     }
 
     /// The manifest if it is cached and `place` links it. Asks nobody.
@@ -73,12 +95,12 @@ impl Manifests {
         digest: &Digest,
     ) -> Result<Option<StoredManifest>, Unavailable> {
         let key = (place.clone(), digest.clone());
-        if let Some(manifest) = self.memory.get(&key).await {
-            return Ok(Some(manifest));
+        if let Some(held) = self.memory.get(&key).await {
+            return Ok(Some(held.manifest));
         }
         let found = self.metadata.manifest(place, digest).await?;
         if let Some(manifest) = &found {
-            self.memory.insert(key, manifest.clone()).await;
+            self.memory.insert(key, Held::new(place, manifest.clone())).await;
         }
         Ok(found)
     }
@@ -95,18 +117,18 @@ impl Manifests {
         patience: Patience,
     ) -> Result<Found, Arc<Unavailable>> {
         let key = (place.clone(), digest.clone());
-        if let Some(manifest) = self.memory.get(&key).await {
-            return Ok(Found { manifest, source: Source::Cache });
+        if let Some(Held { manifest, usage }) = self.memory.get(&key).await {
+            return Ok(Found { manifest, usage, source: Source::Cache });
         }
         let fetched = AtomicBool::new(false);
         let find = async {
             if let Some(manifest) = self.metadata.manifest(place, digest).await? {
-                return Ok(manifest);
+                return Ok(Held::new(place, manifest));
             }
             fetched.store(true, Ordering::Relaxed);
             let reference = Reference::Digest(digest.clone());
             let answer = upstream.manifest(&place.repository, &reference, patience).await?;
-            self.keep(place, answer).await
+            self.keep(place, answer).await.map(|manifest| Held::new(place, manifest))
         };
         let entry = self.memory.entry(key).or_try_insert_with(find).await?;
         let source = match (fetched.load(Ordering::Relaxed), entry.is_fresh()) {
@@ -114,7 +136,8 @@ impl Manifests {
             (false, true) => Source::Cache,
             (false, false) => Source::Collapsed,
         };
-        Ok(Found { manifest: entry.into_value(), source })
+        let Held { manifest, usage } = entry.into_value();
+        Ok(Found { manifest, usage, source })
     }
 
     /// Fetches what `reference` is now, and keeps it.
@@ -130,7 +153,8 @@ impl Manifests {
     ) -> Result<StoredManifest, Unavailable> {
         let answer = upstream.manifest(&place.repository, reference, patience).await?;
         let manifest = self.keep(place, answer).await?;
-        self.memory.insert((place.clone(), manifest.digest.clone()), manifest.clone()).await;
+        let key = (place.clone(), manifest.digest.clone());
+        self.memory.insert(key, Held::new(place, manifest.clone())).await;
         Ok(manifest)
     }
 
@@ -149,14 +173,33 @@ impl Manifests {
         }
         // Only what a registry checks before it takes the manifest: blobs that lie elsewhere, and the children of an index,
         // may be another repository's. A child is linked when it is fetched.
-        let children = parsed.blobs().filter(|child| !child.external);
+        let blobs = parsed.blobs().filter(|child| !child.external);
         let links: Vec<Link> =
-            children.map(|child| Link { digest: child.digest.clone(), size: Some(child.size) }).collect();
+            blobs.map(|child| Link { digest: child.digest.clone(), size: Some(child.size) }).collect();
+        let children = children(&parsed);
         let manifest =
             StoredManifest { digest: answer.digest, media_type: parsed.media_type, bytes: answer.bytes };
-        self.metadata.keep_manifest(place, &manifest, &links).await;
+        self.metadata.keep_manifest(place, &manifest, &links, &children).await;
         Ok(manifest)
     }
+}
+
+impl Held {
+    fn new(place: &Place, manifest: StoredManifest) -> Self {
+        let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
+        let children = parsed.map(|parsed| children(&parsed)).unwrap_or_default();
+        let keys = children.iter().map(|child| Key::of(&child.digest)).collect();
+        Self { usage: Arc::new(Usage::new(place.clone(), manifest.digest.clone(), keys)), manifest }
+    }
+}
+
+/// What belongs to a manifest and lies where it does.
+fn children(parsed: &Manifest) -> Vec<Child> {
+    let child = |kind| {
+        move |child: &oci::manifest::Reference| Child { digest: child.digest.clone(), size: child.size, kind }
+    };
+    let blobs = parsed.blobs().filter(|child| !child.external).map(child(ChildKind::Blob));
+    blobs.chain(parsed.manifests.iter().map(child(ChildKind::Manifest))).collect()
 }
 
 /// A portal or a status page may answer with JSON as well. A manifest has a type that is one, or children.

@@ -1,20 +1,31 @@
-//! What an edge knows beside blobs, durable in SQLite: manifests by their exact bytes, which repository links what, and
-//! which manifest a tag was last confirmed to be.
+//! What an edge knows beside the bytes of blobs, durable in SQLite: manifests by their exact bytes, which repository links
+//! what, which manifest a tag was last confirmed to be, when blobs and images were used, and what is pinned.
 //!
 //! A manifest and its links are written in one transaction. Reads and the one writer use connections of their own, so a
-//! pull never waits for a write of another.
+//! pull never waits for a write of another. A full disk is met with space held in reserve, and at the worst with a write
+//! that is not made: no pull fails for it.
 
-use std::{path::Path, time::Duration};
+mod blobs;
+mod images;
+mod reserve;
+mod write;
+
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use oci::{
     digest::Digest,
     name::{RepositoryName, Tag},
 };
+use prometheus_client::metrics::counter::Counter;
 use sqlx::{
     ConnectOptions as _, Row as _, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+pub(crate) use images::{ImageRow, ImageUse};
+use reserve::Reserve;
+use write::Write;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -23,6 +34,7 @@ pub(crate) struct Metadata {
     write: SqlitePool,
     /// Links lately written or read: those of the manifest that a client was given are asked for next.
     links: moka::sync::Cache<(Place, Digest), Link>,
+    reserve: Arc<Reserve>,
 }
 
 /// How many links are held in memory.
@@ -66,6 +78,26 @@ pub(crate) struct Link {
     pub size: Option<u64>,
 }
 
+/// What belongs to a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Child {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What it is.
+    pub kind: ChildKind,
+}
+
+/// See [`Child`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildKind {
+    /// A configuration or a layer of an image.
+    Blob,
+    /// A manifest of an index.
+    Manifest,
+}
+
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS manifest (
     digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, bytes BLOB NOT NULL
@@ -78,6 +110,23 @@ CREATE TABLE IF NOT EXISTS tag (
     upstream TEXT NOT NULL, repository TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
     confirmed INTEGER NOT NULL, PRIMARY KEY (upstream, repository, name)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blob (
+    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, used INTEGER NOT NULL, frequency INTEGER NOT NULL,
+    verified INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS child (
+    manifest BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, kind INTEGER NOT NULL,
+    PRIMARY KEY (manifest, digest)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS child_digest ON child (digest);
+CREATE TABLE IF NOT EXISTS image (
+    digest BLOB NOT NULL, upstream TEXT NOT NULL, repository TEXT NOT NULL, used INTEGER NOT NULL,
+    hits INTEGER NOT NULL, PRIMARY KEY (digest, upstream, repository)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pin (
+    upstream TEXT NOT NULL, repository TEXT NOT NULL, reference TEXT NOT NULL,
+    PRIMARY KEY (upstream, repository, reference)
+) WITHOUT ROWID;
 ";
 
 /// Connections that read. They are few because what is hot is in memory.
@@ -87,11 +136,21 @@ impl Metadata {
     /// Opens `<data>/metadata.db`, or makes it. A database that SQLite finds damaged is set aside and begun anew: all in
     /// it can be fetched again.
     ///
+    /// `reserve` bytes are held for it; `reserve_used` counts how often they were needed.
+    ///
     /// # Errors
     /// The file can be neither opened nor made.
-    pub(crate) async fn open(data: &Path) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn open(data: &Path, reserve: u64, reserve_used: Counter) -> Result<Self, sqlx::Error> {
         let path = data.join("metadata.db");
-        match Self::open_file(&path).await {
+        let reserve = Arc::new(Reserve::new(data, reserve, reserve_used));
+        let opened = match Self::open_file(&path, reserve.clone()).await {
+            // Opening writes too: the shared memory of the log, at least.
+            Err(error) if is_full(&error) && reserve.release() => {
+                Self::open_file(&path, reserve.clone()).await
+            }
+            opened => opened,
+        };
+        let metadata = match opened {
             Ok(metadata) => Ok(metadata),
             Err(error) if is_damage(&error) => {
                 let aside = data.join("metadata.damaged");
@@ -103,13 +162,20 @@ impl Metadata {
                         std::fs::remove_file(leftover)?;
                     }
                 }
-                Self::open_file(&path).await
+                Self::open_file(&path, reserve).await
             }
             Err(error) => Err(error),
-        }
+        }?;
+        metadata.renew_reserve();
+        Ok(metadata)
     }
 
-    async fn open_file(path: &Path) -> Result<Self, sqlx::Error> {
+    /// Takes the reserve from the file system again, where it was given up and there is room.
+    pub(crate) fn renew_reserve(&self) {
+        self.reserve.renew();
+    }
+
+    async fn open_file(path: &Path, reserve: Arc<Reserve>) -> Result<Self, sqlx::Error> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -121,7 +187,7 @@ impl Metadata {
         let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         sqlx::raw_sql(SCHEMA).execute(&write).await?;
         let read = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
-        Ok(Self { read, write, links: moka::sync::Cache::new(MEMORY_LINKS) })
+        Ok(Self { read, write, links: moka::sync::Cache::new(MEMORY_LINKS), reserve })
     }
 
     /// Ends all connections.
@@ -155,35 +221,19 @@ impl Metadata {
         .transpose()
     }
 
-    /// Keeps a manifest that came from `place`, with what it links. Where it cannot be written, for want of room for
-    /// example, it is served all the same, and what it links is in memory.
-    pub(crate) async fn keep_manifest(&self, place: &Place, manifest: &StoredManifest, links: &[Link]) {
-        for link in links {
-            self.remember(place, link);
-        }
-        told("manifest", self.write_manifest(place, manifest, links).await);
-    }
-
-    async fn write_manifest(
+    /// Keeps a manifest that came from `place`, with what it links and what belongs to it. Where it cannot be written, for
+    /// want of room for example, it is served all the same, and what it links is in memory.
+    pub(crate) async fn keep_manifest(
         &self,
         place: &Place,
         manifest: &StoredManifest,
         links: &[Link],
-    ) -> Result<(), sqlx::Error> {
-        let mut transaction = self.write.begin().await?;
-        sqlx::query(
-            "INSERT INTO manifest (digest, media_type, bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        )
-        .bind(manifest.digest.as_str())
-        .bind(&manifest.media_type)
-        .bind(&manifest.bytes[..])
-        .execute(&mut *transaction)
-        .await?;
-        let own = Link { digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
-        for link in links.iter().chain([&own]) {
-            insert_link(place, link).execute(&mut *transaction).await?;
+        children: &[Child],
+    ) {
+        for link in links {
+            self.remember(place, link);
         }
-        transaction.commit().await
+        told("manifest", self.write(&Write::Manifest { place, manifest, links, children }).await);
     }
 
     /// Whether `place` links `digest`, and how long that is said to be.
@@ -220,7 +270,14 @@ impl Metadata {
     /// Keeps that `place` links a blob; only in memory where it cannot be written.
     pub(crate) async fn keep_link(&self, place: &Place, link: &Link) {
         self.remember(place, link);
-        told("link", insert_link(place, link).execute(&self.write).await.map(drop));
+        told("link", self.write(&Write::Link { place, link }).await);
+    }
+
+    /// Keeps that `place` links a blob that is about to be in the store: its row comes before its file, so that a kill in
+    /// between leaves nothing that has to be read again.
+    pub(crate) async fn keep_blob(&self, place: &Place, link: &Link) {
+        self.remember(place, link);
+        told("blob", self.write(&Write::Blob { place, link }).await);
     }
 
     /// What the tag was last confirmed to be.
@@ -244,18 +301,7 @@ impl Metadata {
 
     /// Keeps what the tag was confirmed to be, if it can be written.
     pub(crate) async fn keep_tag(&self, place: &Place, tag: &Tag, record: &TagRecord) {
-        let written = sqlx::query(
-            "INSERT INTO tag (upstream, repository, name, digest, confirmed) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (upstream, repository, name) DO UPDATE SET digest = excluded.digest, confirmed = excluded.confirmed",
-        )
-        .bind(&*place.upstream)
-        .bind(place.repository.as_str())
-        .bind(tag.as_str())
-        .bind(record.digest.as_str())
-        .bind(record.confirmed)
-        .execute(&self.write)
-        .await;
-        told("tag", written.map(drop));
+        told("tag", self.write(&Write::Tag { place, tag, record }).await);
     }
 
     /// Forgets a tag, because the upstream said that there is none.
@@ -263,13 +309,20 @@ impl Metadata {
     /// # Errors
     /// The database failed.
     pub(crate) async fn forget_tag(&self, place: &Place, tag: &Tag) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM tag WHERE upstream = $1 AND repository = $2 AND name = $3")
-            .bind(&*place.upstream)
-            .bind(place.repository.as_str())
-            .bind(tag.as_str())
-            .execute(&self.write)
-            .await
-            .map(drop)
+        self.write(&Write::ForgetTag { place, tag }).await
+    }
+
+    async fn write(&self, write: &Write<'_>) -> Result<(), sqlx::Error> {
+        match self.attempt(write).await {
+            Err(error) if is_full(&error) && self.reserve.release() => self.attempt(write).await,
+            done => done,
+        }
+    }
+
+    async fn attempt(&self, write: &Write<'_>) -> Result<(), sqlx::Error> {
+        let mut transaction = self.write.begin().await?;
+        write.run(&mut transaction).await?;
+        transaction.commit().await
     }
 
     /// Whether the database answers.
@@ -288,21 +341,20 @@ fn told(what: &'static str, written: Result<(), sqlx::Error>) {
     }
 }
 
-type Insert<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
-
-fn insert_link<'q>(place: &'q Place, link: &'q Link) -> Insert<'q> {
-    sqlx::query(
-        "INSERT INTO link (upstream, repository, digest, size) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (upstream, repository, digest) DO UPDATE SET size = coalesce(excluded.size, size)",
-    )
-    .bind(&*place.upstream)
-    .bind(place.repository.as_str())
-    .bind(link.digest.as_str())
-    .bind(link.size.and_then(|size| i64::try_from(size).ok()))
-}
-
 /// SQLITE_CORRUPT and SQLITE_NOTADB.
 fn is_damage(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
+    matches!(primary_code(error), Some(11 | 26))
 }
+
+/// SQLITE_FULL, and SQLITE_IOERR: what a full disk is called where the log's shared memory, not a file, has to grow.
+fn is_full(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(10 | 13))
+}
+
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?.parse::<u32>().ok()?;
+    Some(code & 0xff)
+}
+
+#[cfg(test)]
+mod tests;

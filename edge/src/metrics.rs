@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::store::StoreMetrics;
+
 /// Where served bytes came from.
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
 struct SourceLabel {
@@ -40,12 +42,8 @@ pub(crate) struct Metrics {
     pub downloads_running: Gauge,
     /// Downloads that brought wrong bytes.
     pub downloads_corrupt: Counter,
-    /// Bytes of blobs in the store, partial ones included.
-    pub cache_bytes: Gauge,
-    /// Blobs in the store.
-    pub cache_blobs: Gauge,
-    /// Blobs that made room for others.
-    pub evictions: Counter,
+    /// What the store counts.
+    pub store: StoreMetrics,
     /// Bytes streamed to a client without being kept, for want of room.
     pub unkept: Counter,
 }
@@ -64,9 +62,7 @@ impl Metrics {
             answers: Family::default(),
             downloads_running: Gauge::default(),
             downloads_corrupt: Counter::default(),
-            cache_bytes: Gauge::default(),
-            cache_blobs: Gauge::default(),
-            evictions: Counter::default(),
+            store: StoreMetrics::register(registry),
             unkept: Counter::default(),
         };
         registry.register(
@@ -93,17 +89,6 @@ impl Metrics {
             "roadstead_downloads_corrupt",
             "Downloads whose bytes did not match their digest or length",
             metrics.downloads_corrupt.clone(),
-        );
-        registry.register(
-            "roadstead_cache_bytes",
-            "Bytes of blobs in the store, partial ones included",
-            metrics.cache_bytes.clone(),
-        );
-        registry.register("roadstead_cache_blobs", "Whole blobs in the store", metrics.cache_blobs.clone());
-        registry.register(
-            "roadstead_cache_evictions",
-            "Blobs that made room for others",
-            metrics.evictions.clone(),
         );
         registry.register(
             "roadstead_unkept_bytes",

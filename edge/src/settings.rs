@@ -1,12 +1,16 @@
 //! The settings of an edge.
 
+mod cache;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use oci::settings::{Size, Span};
+use oci::settings::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
+
+pub use cache::CacheSettings;
 
 /// What an edge can be told.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
@@ -20,25 +24,6 @@ pub struct Settings {
     pub freshness: FreshnessSettings,
     /// How content is fetched.
     pub download: DownloadSettings,
-}
-
-/// The store of blobs.
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CacheSettings {
-    /// How many bytes of blobs are kept, partial ones included. By default 80 % of the file system of the data directory.
-    pub capacity: Option<Size>,
-    /// How many bytes of the file system are left alone. By default 5 % of it.
-    pub keep_free: Option<Size>,
-    /// How long a partial blob that nobody asks for again is kept, to be resumed; older ones go at the next start, and
-    /// all before a whole blob does when room is needed.
-    pub keep_partial: Span,
-}
-
-impl Default for CacheSettings {
-    fn default() -> Self {
-        Self { capacity: None, keep_free: None, keep_partial: Span(Duration::from_secs(24 * 3600)) }
-    }
 }
 
 /// The upstreams by name.

@@ -1,34 +1,66 @@
 //! The blobs that an edge holds, as files named by their digest.
 //!
 //! A file under `blobs/` is whole and verified: it gets its name by a rename after its bytes were synced. A file under
-//! `partial/` is the beginning of a blob, and is taken up again. What is kept stays within the capacity: the blobs used
-//! longest ago make room, never one that is being read. The index is made anew from the directory at each start.
+//! `partial/` is the beginning of a blob, and is taken up again. What is kept stays within the capacity, and leaves the file
+//! system what it is told to leave: who makes room is decided by [`crate::policy`], never one that is being read or pinned.
+//!
+//! The index is in memory; its rows are in the metadata, written in batches behind the pulls, and read again at the start
+//! ([`load`]). Files without a row, and rows without a file, are found by a listing after it. A hit takes one lock, for a
+//! moment, and no database.
 
 mod index;
+mod inspect;
+mod key;
+mod load;
+mod metrics;
+mod partial;
+mod quarantine;
+mod room;
+mod scrub;
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use oci::{digest::Digest, http::Watch};
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Notify;
 
-use crate::{metrics::Metrics, settings::CacheSettings};
-use index::Index;
+use crate::settings::CacheSettings;
+pub(crate) use index::{Changes, Held, Row, Seconds};
+pub(crate) use key::Key;
+pub(crate) use load::{load, recall};
+pub(crate) use metrics::StoreMetrics;
+pub(crate) use room::Reservation;
+pub(crate) use scrub::{Report, Scrubber};
+
+use index::{Index, Partial};
+use metrics::{Added, Removed};
+use quarantine::Quarantine;
+
+/// How many blobs' files can be renamed or removed at a time: those of one turn follow each other.
+const TURNS: usize = 64;
 
 /// The store of one edge.
 #[derive(Debug)]
 pub(crate) struct Store {
+    data: PathBuf,
     blobs: PathBuf,
     partial: PathBuf,
     capacity: u64,
     keep_free: u64,
     index: Mutex<Index>,
-    metrics: Metrics,
+    quarantine: Mutex<Quarantine>,
+    /// Taken while a blob's file appears or disappears, so that the removal of an old one cannot meet a new one.
+    turns: [Mutex<()>; TURNS],
+    metrics: StoreMetrics,
+    /// Told when a damaged blob was set aside.
+    pub(crate) damaged: Notify,
 }
 
 /// A whole blob, opened.
@@ -42,18 +74,25 @@ pub(crate) struct StoredBlob {
     pub lease: Lease,
 }
 
-/// Room for a blob that is about to be fetched, counted as used until it is committed or given up.
-#[derive(Debug)]
-pub(crate) struct Reservation {
-    store: Arc<Store>,
-    bytes: u64,
-}
-
 /// While one lives, the blob does not make room for others.
 #[derive(Debug)]
 pub(crate) struct Lease {
     store: Arc<Store>,
-    digest: Digest,
+    key: Key,
+}
+
+/// What a store holds, in figures.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    pub(crate) held: Held,
+    pub(crate) blobs: usize,
+    pub(crate) partials: usize,
+    pub(crate) pinned: usize,
+    pub(crate) pinned_bytes: u64,
+    pub(crate) capacity: u64,
+    pub(crate) keep_free: u64,
+    pub(crate) free: Option<u64>,
+    pub(crate) loading: bool,
 }
 
 /// Why a store cannot be opened.
@@ -67,14 +106,14 @@ pub struct OpenError {
 }
 
 impl Store {
-    /// Opens the store under `data`, or makes one. Partial blobs older than the settings allow are removed.
+    /// Opens the store under `data`, or makes one. Its index is empty until [`load()`] has read the rows.
     ///
     /// # Errors
     /// The directories cannot be made or read.
     pub(crate) fn open(
         data: &Path,
         settings: &CacheSettings,
-        metrics: Metrics,
+        metrics: StoreMetrics,
     ) -> Result<Arc<Self>, OpenError> {
         let (blobs, partial) = (data.join("blobs"), data.join("partial"));
         let opened = || -> io::Result<Self> {
@@ -84,22 +123,29 @@ impl Store {
                     fs::create_dir_all(blobs.join(algorithm).join(format!("{first:02x}")))?;
                 }
             }
+            let quarantine = Quarantine::open(data.join("quarantine"), settings.quarantine.0)?;
             sync_directory(data)?;
-            let system = rustix::fs::statvfs(data)?;
-            let total = system.f_blocks.saturating_mul(system.f_frsize);
-            let keep_partial = settings.keep_partial.0;
-            let index = Index::scan(&blobs, &partial, SystemTime::now().checked_sub(keep_partial))?;
+            let total = room::FileSystem::of(data)?.total;
+            let capacity = settings.capacity.map_or(total / 5 * 4, |size| size.0);
+            let mut index = Index::new(capacity);
+            index.held.quarantined = quarantine.bytes();
             Ok(Self {
-                capacity: settings.capacity.map_or(total / 5 * 4, |size| size.0),
+                data: data.to_owned(),
+                capacity,
                 keep_free: settings.keep_free.map_or(total / 20, |size| size.0),
                 blobs: blobs.clone(),
                 partial: partial.clone(),
                 index: Mutex::new(index),
+                quarantine: Mutex::new(quarantine),
+                turns: [const { Mutex::new(()) }; TURNS],
                 metrics,
+                damaged: Notify::new(),
             })
         };
-        let store = opened().map_err(|error| OpenError { path: data.to_owned(), error })?;
-        store.evict_to(store.capacity);
+        let failed = |error| OpenError { path: data.to_owned(), error };
+        let store = opened().map_err(failed)?;
+        store.find_partials().map_err(failed)?;
+        store.reap_partials(settings.keep_partial.0);
         store.publish(&store.index());
         Ok(Arc::new(store))
     }
@@ -108,33 +154,41 @@ impl Store {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn quarantine(&self) -> MutexGuard<'_, Quarantine> {
+        self.quarantine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, key: &Key) -> MutexGuard<'_, ()> {
+        let turn = usize::from(key.raw()[0]) % TURNS;
+        self.turns[turn].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn publish(&self, index: &Index) {
-        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.cache_bytes.set(gauge(index.used()));
-        self.metrics.cache_blobs.set(gauge(index.len() as u64));
+        self.metrics.publish(index.held, index.len());
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.blobs.join(digest.algorithm().as_str()).join(&hex[..2]).join(hex)
+    fn path(&self, key: &Key) -> PathBuf {
+        let hex = key.hex();
+        self.blobs.join(key.algorithm().as_str()).join(&hex[..2]).join(hex)
     }
 
-    /// Where the beginning of a blob lies while it is fetched.
-    pub(crate) fn partial_path(&self, digest: &Digest) -> PathBuf {
-        self.partial.join(format!("{}-{}", digest.algorithm(), digest.hex()))
-    }
-
-    /// The blob, and a note that it was used. One whose file is gone or has another length is forgotten.
+    /// The blob, and a note that it was used. One whose file is gone is forgotten; one whose file has another length is set
+    /// aside.
     pub(crate) fn get(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
-        let size = self.index().acquire(digest)?;
-        let lease = Lease { store: self.clone(), digest: digest.clone() };
-        let opened = File::open(self.path(digest)).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let key = Key::of(digest);
+        let size = self.index().acquire(&key, now())?;
+        let lease = Lease { store: self.clone(), key };
+        let opened = File::open(self.path(&lease.key)).and_then(|file| Ok((file.metadata()?.len(), file)));
         match opened {
             Ok((length, file)) if length == size => Some(StoredBlob { file: Arc::new(file), size, lease }),
-            other => {
-                let found = other.map(|(length, _)| length);
-                tracing::error!(%digest, size_bytes = size, ?found, "a stored blob is damaged and is forgotten");
-                self.remove(digest);
+            Ok((length, _)) => {
+                tracing::error!(%digest, size_bytes = size, found = length, "a stored blob has the wrong length");
+                self.condemn(&lease.key);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a stored blob cannot be opened; it is forgotten");
+                self.drop_blob(&lease.key, Removed::Missing);
                 None
             }
         }
@@ -142,99 +196,94 @@ impl Store {
 
     /// The length of the blob in bytes, if it is held.
     pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
-        self.index().size(digest)
+        self.index().size(&Key::of(digest))
     }
 
-    /// Forgets a blob and removes its file.
-    pub(crate) fn remove(&self, digest: &Digest) {
-        self.index().forget(digest);
-        self.unlink(digest);
-        self.publish(&self.index());
-    }
-
-    fn unlink(&self, digest: &Digest) {
-        if let Err(error) = fs::remove_file(self.path(digest))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::error!(%digest, %error, "a blob could not be removed");
-        }
-    }
-
-    /// Makes room for `bytes` more. `None` where that much cannot be had: it is more than the capacity, or everything
-    /// else is being read.
-    pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        let room = self.capacity.checked_sub(bytes)?;
-        self.evict_to(room.min(self.room_on_disk(bytes)));
-        let room = room.min(self.room_on_disk(bytes));
-        let mut index = self.index();
-        if index.used() > room {
-            return None;
-        }
-        index.reserved += bytes;
-        self.publish(&index);
-        Some(Reservation { store: self.clone(), bytes })
-    }
-
-    /// How much the store may hold so that `bytes` more fit on the file system.
-    fn room_on_disk(&self, bytes: u64) -> u64 {
-        let Ok(system) = rustix::fs::statvfs(&self.blobs) else { return u64::MAX };
-        let free = system.f_bavail.saturating_mul(system.f_frsize);
-        let used = {
-            // What is promised is not written yet: its bytes are still among the free ones.
-            let index = self.index();
-            index.used() - index.reserved
+    /// The same of many, with what is there of the others: whole or partial bytes.
+    pub(crate) fn presence(&self, keys: &[Key]) -> Vec<Presence> {
+        let index = self.index();
+        let of = |key: &Key| match (index.size(key), index.partial(key)) {
+            (Some(size), _) => Presence::Whole(size),
+            (None, Some(size)) => Presence::Partial(size),
+            (None, None) => Presence::Absent,
         };
-        used.saturating_add(free).saturating_sub(self.keep_free).saturating_sub(bytes)
+        keys.iter().map(of).collect()
     }
 
-    fn evict_to(&self, limit: u64) {
-        loop {
-            let victim = {
-                let mut index = self.index();
-                if index.used() <= limit { None } else { index.evict() }
-            };
-            match victim {
-                None => return,
-                Some(index::Victim::Blob(digest)) => {
-                    tracing::debug!(%digest, "a blob makes room");
-                    self.metrics.evictions.inc();
-                    self.unlink(&digest);
-                }
-                Some(index::Victim::Partial(digest)) => {
-                    tracing::debug!(%digest, "a partial blob makes room");
-                    self.discard_partial(&digest);
-                }
-            }
+    /// Notes that an image was used which these belong to.
+    pub(crate) fn favour(&self, keys: &[Key]) {
+        let mut index = self.index();
+        keys.iter().for_each(|key| index.favour(key, now()));
+    }
+
+    /// From now on these never make room, and no others.
+    pub(crate) fn set_pinned(&self, pinned: HashSet<Key>) {
+        self.index().set_pinned(pinned);
+    }
+
+    /// Those of the pinned blobs that are not here.
+    pub(crate) fn pinned_and_missing(&self) -> Vec<Key> {
+        let index = self.index();
+        index.pinned().iter().filter(|key| index.size(key).is_none()).cloned().collect()
+    }
+
+    /// Whether the rows of an earlier life are still being read.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.index().is_loading()
+    }
+
+    /// What the metadata is to be told, at most `limit` rows.
+    pub(crate) fn take_changes(&self, limit: usize) -> Changes {
+        self.index().take_changes(limit)
+    }
+
+    /// Takes a blob out because an operator says so, with what is partly there of it. How many bytes that frees.
+    pub(crate) fn dismiss(&self, key: &Key) -> u64 {
+        let partial = self.index().partial(key).unwrap_or(0);
+        if partial > 0 {
+            self.discard_partial(&key.digest());
         }
+        partial + self.drop_blob(key, Removed::Dismissed)
     }
 
-    /// Says that a download works on the partial blob, so that it is counted by its reservation and not by itself.
-    /// Whether there is one.
-    pub(crate) fn claim_partial(&self, digest: &Digest) -> bool {
-        self.index().partials.remove(digest).is_some()
+    /// Forgets a blob and removes its file; its size.
+    fn drop_blob(&self, key: &Key, why: Removed) -> u64 {
+        let Some(size) = self.forget(key, why) else { return 0 };
+        self.unlink(key);
+        size
     }
 
-    /// Says that nobody works on the partial blob any more; it stays, to be resumed.
-    pub(crate) fn leave_partial(&self, digest: &Digest) {
-        match fs::metadata(self.partial_path(digest)) {
-            Ok(found) if found.len() == 0 => self.discard_partial(digest),
-            Ok(found) => {
-                let mut index = self.index();
-                index.partials.insert(digest.clone(), found.len());
-                self.publish(&index);
-            }
-            Err(_gone) => {}
+    fn forget(&self, key: &Key, why: Removed) -> Option<u64> {
+        let mut index = self.index();
+        let size = index.forget(key)?;
+        self.metrics.removed(why, size);
+        self.publish(&index);
+        Some(size)
+    }
+
+    fn unlink(&self, key: &Key) {
+        let _turn = self.turn(key);
+        if self.index().size(key).is_some() {
+            // It was fetched again in the meantime: the file is the new one.
+            return;
         }
+        remove_file(&self.path(key));
     }
 
-    /// Removes a partial blob.
-    pub(crate) fn discard_partial(&self, digest: &Digest) {
-        self.index().partials.remove(digest);
-        if let Err(error) = fs::remove_file(self.partial_path(digest))
-            && error.kind() != io::ErrorKind::NotFound
+    /// Sets a blob aside whose bytes are wrong: nobody gets it any more.
+    pub(crate) fn condemn(&self, key: &Key) {
         {
-            tracing::error!(%digest, %error, "a partial blob could not be removed");
+            let _turn = self.turn(key);
+            if self.forget(key, Removed::Damaged).is_none() {
+                return;
+            }
+            self.quarantine().take(&self.path(key), key);
         }
+        let mut index = self.index();
+        index.held.quarantined = self.quarantine().bytes();
+        self.publish(&index);
+        drop(index);
+        self.damaged.notify_one();
     }
 
     /// Keeps the blob in `file`, which lies at its partial path, is whole and was verified: sync, rename, sync of the
@@ -244,47 +293,54 @@ impl Store {
     /// The system refused; the blob is not kept.
     pub(crate) fn commit(&self, digest: &Digest, file: &File, reservation: Reservation) -> io::Result<()> {
         file.sync_data()?;
-        let path = self.path(digest);
-        fs::rename(self.partial_path(digest), &path)?;
-        sync_directory(path.parent().unwrap_or(&self.blobs))?;
         let size = file.metadata()?.len();
-        let mut index = self.index();
-        index.insert(digest.clone(), size);
-        drop(index);
+        let key = Key::of(digest);
+        let path = self.path(&key);
+        {
+            let _turn = self.turn(&key);
+            fs::rename(self.partial_path(digest), &path)?;
+            sync_directory(path.parent().unwrap_or(&self.blobs))?;
+            let mut index = self.index();
+            index.drop_partial(&key);
+            if let Some(replaced) = index.insert(key, size, now()) {
+                self.metrics.removed(Removed::Replaced, replaced);
+            }
+            self.metrics.added(Added::Fetched, 1);
+        }
         drop(reservation);
         Ok(())
     }
-}
 
-impl Reservation {
-    /// Asks for more, where the length was not known before.
-    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
-        match self.store.reserve(bytes) {
-            Some(mut more) => {
-                self.bytes += std::mem::take(&mut more.bytes);
-                true
-            }
-            None => false,
+    /// What there is, in figures.
+    pub(crate) fn figures(&self) -> Figures {
+        let free = room::FileSystem::of(&self.data).ok().map(|system| system.free);
+        let index = self.index();
+        let pinned_bytes = index.pinned().iter().filter_map(|key| index.size(key)).sum();
+        Figures {
+            held: index.held,
+            blobs: index.len(),
+            partials: index.partials(),
+            pinned: index.pinned().len(),
+            pinned_bytes,
+            capacity: self.capacity,
+            keep_free: self.keep_free,
+            free,
+            loading: index.is_loading(),
         }
     }
-
-    /// How many bytes it is for.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        let mut index = self.store.index();
-        index.reserved = index.reserved.saturating_sub(self.bytes);
-        self.store.publish(&index);
-    }
+/// How much of a blob is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Whole(u64),
+    Partial(u64),
+    Absent,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.store.index().release(&self.digest);
+        self.store.index().release(&self.key);
     }
 }
 
@@ -309,8 +365,27 @@ impl Watch for Served {
     }
 }
 
+/// Now, as rows have it.
+pub(crate) fn now() -> Seconds {
+    seconds(SystemTime::now())
+}
+
+fn seconds(time: SystemTime) -> Seconds {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Seconds::try_from(since.as_secs()).unwrap_or(Seconds::MAX)
+}
+
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Removes a file of ours, if it is there.
+fn remove_file(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::error!(path = %path.display(), %error, "a file of the store could not be removed");
+    }
 }
 
 #[cfg(test)]

@@ -164,6 +164,11 @@ impl Tags {
         }
     }
 
+    /// Forgets what is in memory of a tag that the metadata has forgotten.
+    pub(crate) fn forget(&self, place: &Place, tag: &Tag) {
+        self.slots.invalidate(&(place.clone(), tag.clone()));
+    }
+
     async fn confirm(
         &self,
         slot: &Arc<Slot>,

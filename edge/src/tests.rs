@@ -231,7 +231,7 @@ async fn without_room_a_blob_is_streamed_and_not_kept() {
         same(answer, &expected, range.unwrap_or("whole"));
     }
     assert!(edge.answerer.store.size(&digest).is_none());
-    assert_eq!(edge.answerer.metrics.cache_bytes.get(), 0);
+    assert_eq!(edge.answerer.metrics.store.bytes(), 0);
     assert_eq!(edge.answerer.metrics.unkept.get(), 500_000);
     upstream.fail(Fault::None);
     upstream.fail(Fault::Flip(1000));

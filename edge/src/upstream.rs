@@ -48,7 +48,7 @@ pub(crate) struct Upstream {
 }
 
 /// All of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Upstreams {
     named: HashMap<String, Arc<Upstream>>,
     default: Option<Arc<Upstream>>,

@@ -16,7 +16,7 @@ use crate::{
     cache_status::CacheStatus,
     download::{Download, Joined, Progress, Source, State, TO_THE_END, following},
     metadata::Link,
-    store::{Served, StoredBlob},
+    store::{self, Served, StoredBlob},
     unavailable::Unavailable,
 };
 
@@ -27,6 +27,7 @@ const JOINS: u32 = 8;
 impl Answerer {
     pub(super) async fn blob(&self, asked: Asked<'_>, digest: Digest) -> Result<Response<Body>, ApiError> {
         let answered = |why: &Unavailable| why.answer(ErrorCode::BlobUnknown);
+        store::recall(&self.store, &self.metadata, &digest).await;
         loop {
             let link = self.link(&asked, &digest).await.map_err(|why| answered(&why))?;
             if link.is_some()

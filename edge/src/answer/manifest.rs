@@ -10,7 +10,7 @@ use oci::{
 use super::{Answerer, Asked, content_headers, not_modified};
 use crate::{
     cache_status::CacheStatus,
-    manifests::Source,
+    manifests::{Found, Source},
     metadata::StoredManifest,
     tags::{Resolved, Standing},
 };
@@ -27,6 +27,7 @@ impl Answerer {
                 let patience = self.patience(asked.upstream);
                 let found = self.manifests.get(&asked.place, asked.upstream, &digest, patience).await;
                 let found = found.map_err(|why| why.answer(unknown))?;
+                self.note_use(&asked, &found);
                 let status = match found.source {
                     Source::Cache => CacheStatus::Hit,
                     Source::Upstream => CacheStatus::Stored,
@@ -40,7 +41,9 @@ impl Answerer {
         let resolved = resolved.map_err(|why| why.answer(unknown))?;
         let patience = self.patience(asked.upstream);
         let found = self.manifests.get(&asked.place, asked.upstream, &resolved.record.digest, patience).await;
-        let manifest = found.map_err(|why| why.answer(unknown))?.manifest;
+        let found = found.map_err(|why| why.answer(unknown))?;
+        self.note_use(&asked, &found);
+        let manifest = found.manifest;
         let status = match resolved.standing {
             Standing::Confirmed => CacheStatus::Revalidated,
             Standing::Changed => CacheStatus::Changed,
@@ -51,6 +54,13 @@ impl Answerer {
         let mut response = self.manifest_response(&asked, &manifest, status);
         tell_age(&mut response, &resolved, &asked.upstream.name);
         Ok(response)
+    }
+
+    /// A HEAD is a question about an image, and no use of it.
+    fn note_use(&self, asked: &Asked<'_>, found: &Found) {
+        if !asked.head {
+            self.manifests.used(found);
+        }
     }
 
     fn manifest_response(

@@ -256,7 +256,7 @@ impl Fetch {
         let link = Link { digest: digest.clone(), size: Some(length) };
         let (Some(room), Some(file)) = (room, self.download.file.get().cloned()) else { return Ok(()) };
         // The link first: a blob that is found in the store without one would have to be asked for upstream.
-        self.shared.metadata.keep_link(&self.download.place, &link).await;
+        self.shared.metadata.keep_blob(&self.download.place, &link).await;
         let commit = tokio::task::spawn_blocking(move || store.commit(&digest, &file, room));
         Ok(commit.await.map_err(io::Error::other)??)
     }

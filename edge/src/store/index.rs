@@ -1,138 +1,394 @@
-//! Which blobs there are, how large, when used and by whom; and who makes room first. No files are touched here but to
-//! read the directories once.
+//! Which blobs there are, how large, when used and by whom; and who makes room first. No files are touched here.
+//!
+//! Made for a million blobs: some 120 bytes each, all told.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fs, io,
-    path::Path,
-    time::SystemTime,
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, RandomState},
 };
 
-use oci::digest::Digest;
+use hashbrown::HashTable;
+
+use super::key::Key;
+use crate::policy::{Id, Policy};
+
+/// Seconds since the epoch.
+pub(crate) type Seconds = u32;
+
+/// What is kept of a blob beside its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) key: Key,
+    pub(crate) size: u64,
+    /// When it was used last.
+    pub(crate) used: Seconds,
+    /// How often it was used of late.
+    pub(crate) frequency: u8,
+    /// When its bytes were last seen to have its digest.
+    pub(crate) verified: Seconds,
+}
 
 #[derive(Debug)]
-struct Entry {
-    size: u64,
-    /// The place in `order`: rises with each use.
-    used: u64,
+struct Slot {
+    /// `None`: the slot is free.
+    key: Option<Key>,
+    used: Seconds,
+    verified: Seconds,
     readers: u32,
+    /// Its row is to be written.
+    dirty: bool,
+    /// Its file was made, opened or listed in this life.
+    seen: bool,
+}
+
+/// A partial blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Partial {
+    pub(super) size: u64,
+    /// When it was left.
+    pub(super) since: Seconds,
+}
+
+/// Bytes by what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) whole: u64,
+    pub(crate) partial: u64,
+    /// Promised to downloads.
+    pub(crate) reserved: u64,
+    pub(crate) quarantined: u64,
+}
+
+impl Held {
+    pub(crate) fn total(self) -> u64 {
+        self.whole + self.partial + self.reserved + self.quarantined
+    }
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Index {
-    blobs: HashMap<Digest, Entry>,
-    order: BTreeMap<u64, Digest>,
-    clock: u64,
-    bytes: u64,
-    /// Partial blobs that nobody works on, with their sizes.
-    pub(super) partials: HashMap<Digest, u64>,
-    /// Bytes promised to downloads.
-    pub(super) reserved: u64,
+    table: HashTable<Id>,
+    hasher: RandomState,
+    slots: Vec<Slot>,
+    policy: Policy,
+    pinned: HashSet<Key>,
+    partials: HashMap<Key, Partial>,
+    pub(super) held: Held,
+    dirty: Vec<Id>,
+    /// Blobs whose rows are to be removed.
+    gone: Vec<Key>,
+    /// While rows are loaded: the loaded ones, to be put into their order.
+    loading: Option<Vec<(Seconds, Id)>>,
 }
 
 /// What makes room.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Victim {
-    Blob(Digest),
-    Partial(Digest),
+    Blob(Key, u64),
+    Partial(Key),
 }
 
 impl Index {
-    /// Reads the directories. Files with foreign names are left alone; partial ones not touched since `oldest` are
-    /// removed. The order of use is that of the files' times.
-    pub(super) fn scan(blobs: &Path, partial: &Path, oldest: Option<SystemTime>) -> io::Result<Self> {
-        let mut index = Self::default();
-        let mut found = Vec::new();
-        for algorithm in ["sha256", "sha512"] {
-            for directory in fs::read_dir(blobs.join(algorithm))? {
-                for file in fs::read_dir(directory?.path())? {
-                    let file = file?;
-                    let name = file.file_name();
-                    let digest =
-                        name.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse::<Digest>().ok());
-                    if let Some(digest) = digest {
-                        let metadata = file.metadata()?;
-                        let time = |time: io::Result<SystemTime>| time.unwrap_or(SystemTime::UNIX_EPOCH);
-                        let used = time(metadata.accessed()).max(time(metadata.modified()));
-                        found.push((used, digest, metadata.len()));
-                    }
-                }
+    /// An index whose rows are still to be loaded; until then nothing is evicted.
+    pub(super) fn new(capacity: u64) -> Self {
+        Self {
+            table: HashTable::new(),
+            hasher: RandomState::new(),
+            slots: Vec::new(),
+            policy: Policy::new(capacity),
+            pinned: HashSet::new(),
+            partials: HashMap::new(),
+            held: Held::default(),
+            dirty: Vec::new(),
+            gone: Vec::new(),
+            loading: Some(Vec::new()),
+        }
+    }
+
+    fn find(&self, key: &Key) -> Option<Id> {
+        let hash = self.hasher.hash_one(key);
+        self.table.find(hash, |id| self.slots[id.index()].key.as_ref() == Some(key)).copied()
+    }
+
+    pub(super) fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
+    pub(super) fn reserve(&mut self, entries: usize) {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.table
+            .reserve(entries, |id| hasher.hash_one(slots[id.index()].key.as_ref().expect("a live entry")));
+        self.slots.reserve(entries);
+        self.policy.reserve(entries);
+    }
+
+    /// Adds a row of an earlier life, unless the blob is known already. Whether it was not.
+    pub(super) fn load(&mut self, row: Row) -> bool {
+        if self.find(&row.key).is_some() {
+            return false;
+        }
+        let hash = self.hasher.hash_one(&row.key);
+        let id = self.policy.restore(hash, row.size, row.frequency);
+        self.held.whole += row.size;
+        let slot = Slot {
+            key: Some(row.key),
+            used: row.used,
+            verified: row.verified,
+            readers: 0,
+            dirty: false,
+            seen: false,
+        };
+        self.place(id, hash, slot);
+        match &mut self.loading {
+            Some(loading) => loading.push((row.used, id)),
+            None => self.policy.settle(id),
+        }
+        true
+    }
+
+    /// All rows are loaded: gives them their order.
+    pub(super) fn loaded(&mut self) {
+        let mut order = self.loading.take().unwrap_or_default();
+        order.sort_unstable();
+        for (_, id) in order {
+            // A blob may have gone meanwhile, and its number may be another's.
+            if let Some(key) = &self.slots[id.index()].key
+                && !self.pinned.contains(key)
+            {
+                self.policy.settle(id);
             }
         }
-        found.sort_by_key(|(used, ..)| *used);
-        for (_, digest, size) in found {
-            index.insert(digest, size);
-        }
-        for file in fs::read_dir(partial)? {
-            let file = file?;
-            let name = file.file_name();
-            let digest = name.to_str().and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
-            let Some(digest) = digest else { continue };
-            let metadata = file.metadata()?;
-            if oldest.is_some_and(|oldest| metadata.modified().is_ok_and(|modified| modified < oldest)) {
-                fs::remove_file(file.path())?;
-            } else {
-                index.partials.insert(digest, metadata.len());
-            }
-        }
-        Ok(index)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.blobs.len()
+        self.table.len()
     }
 
-    /// Bytes held or promised.
-    pub(super) fn used(&self) -> u64 {
-        self.bytes + self.reserved + self.partials.values().sum::<u64>()
+    pub(super) fn size(&self, key: &Key) -> Option<u64> {
+        self.find(key).map(|id| self.policy.weight(id))
     }
 
-    pub(super) fn size(&self, digest: &Digest) -> Option<u64> {
-        self.blobs.get(digest).map(|entry| entry.size)
+    /// A blob that has just become whole, verified. The size of the one that was there before.
+    pub(super) fn insert(&mut self, key: Key, size: u64, now: Seconds) -> Option<u64> {
+        let replaced = self.forget(&key);
+        let hash = self.hasher.hash_one(&key);
+        let id = self.policy.insert(hash, size);
+        if self.pinned.contains(&key) {
+            self.policy.pin(id);
+        }
+        self.held.whole += size;
+        let slot = Slot { key: Some(key), used: now, verified: now, readers: 0, dirty: false, seen: true };
+        self.place(id, hash, slot);
+        self.mark(id);
+        replaced
     }
 
-    pub(super) fn insert(&mut self, digest: Digest, size: u64) {
-        self.forget(&digest);
-        self.clock += 1;
-        self.bytes += size;
-        self.order.insert(self.clock, digest.clone());
-        self.blobs.insert(digest, Entry { size, used: self.clock, readers: 0 });
+    fn place(&mut self, id: Id, hash: u64, slot: Slot) {
+        match self.slots.get_mut(id.index()) {
+            Some(free) => *free = slot,
+            // Numbers are given out in order, so the next one is the length.
+            None => self.slots.push(slot),
+        }
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let rehash = |id: &Id| hasher.hash_one(slots[id.index()].key.as_ref().expect("a live entry"));
+        self.table.insert_unique(hash, id, rehash);
+    }
+
+    fn mark(&mut self, id: Id) {
+        let slot = &mut self.slots[id.index()];
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(id);
+        }
     }
 
     /// Notes a use and a reader; the size.
-    pub(super) fn acquire(&mut self, digest: &Digest) -> Option<u64> {
-        let entry = self.blobs.get_mut(digest)?;
-        self.clock += 1;
-        let key = self.order.remove(&entry.used).unwrap_or_else(|| digest.clone());
-        entry.used = self.clock;
-        entry.readers += 1;
-        self.order.insert(self.clock, key);
-        Some(entry.size)
+    pub(super) fn acquire(&mut self, key: &Key, now: Seconds) -> Option<u64> {
+        let id = self.find(key)?;
+        self.policy.touch(id);
+        let slot = &mut self.slots[id.index()];
+        slot.readers += 1;
+        slot.used = now;
+        self.mark(id);
+        Some(self.policy.weight(id))
     }
 
-    pub(super) fn release(&mut self, digest: &Digest) {
-        if let Some(entry) = self.blobs.get_mut(digest) {
-            entry.readers = entry.readers.saturating_sub(1);
+    pub(super) fn release(&mut self, key: &Key) {
+        if let Some(id) = self.find(key) {
+            let readers = &mut self.slots[id.index()].readers;
+            *readers = readers.saturating_sub(1);
         }
     }
 
-    pub(super) fn forget(&mut self, digest: &Digest) {
-        if let Some(entry) = self.blobs.remove(digest) {
-            self.order.remove(&entry.used);
-            self.bytes -= entry.size;
+    /// Notes that an image was used which the blob belongs to.
+    pub(super) fn favour(&mut self, key: &Key, now: Seconds) {
+        if let Some(id) = self.find(key) {
+            self.policy.favour(id);
+            self.slots[id.index()].used = now;
+            self.mark(id);
         }
     }
 
-    /// Takes out what is worth least: a partial blob nobody works on, else the blob used longest ago that nobody reads.
+    /// Notes that the bytes were seen to be right.
+    pub(super) fn verified(&mut self, key: &Key, now: Seconds) {
+        if let Some(id) = self.find(key) {
+            self.slots[id.index()].verified = now;
+            self.mark(id);
+        }
+    }
+
+    /// Takes a blob out; its size.
+    pub(super) fn forget(&mut self, key: &Key) -> Option<u64> {
+        let hash = self.hasher.hash_one(key);
+        let entry =
+            self.table.find_entry(hash, |id| self.slots[id.index()].key.as_ref() == Some(key)).ok()?;
+        let (id, _) = entry.remove();
+        let size = self.policy.weight(id);
+        self.policy.remove(id);
+        let slot = &mut self.slots[id.index()];
+        (slot.key, slot.dirty) = (None, false);
+        self.held.whole -= size;
+        self.gone.push(key.clone());
+        Some(size)
+    }
+
+    /// What is worth least: a partial blob nobody works on, the one left longest ago first; else the blob that the policy
+    /// names, which is then taken out.
     pub(super) fn evict(&mut self) -> Option<Victim> {
-        if let Some(digest) = self.partials.keys().next().cloned() {
-            self.partials.remove(&digest);
-            return Some(Victim::Partial(digest));
+        if let Some(key) = self.oldest_partial(Seconds::MAX) {
+            return Some(Victim::Partial(key));
         }
-        let idle = |digest: &&Digest| self.blobs.get(*digest).is_some_and(|entry| entry.readers == 0);
-        let digest = self.order.values().find(idle)?.clone();
-        self.forget(&digest);
-        Some(Victim::Blob(digest))
+        if self.is_loading() {
+            return None;
+        }
+        let slots = &self.slots;
+        let id = self.policy.victim(|id| slots[id.index()].readers == 0)?;
+        let key = self.slots[id.index()].key.clone()?;
+        let size = self.forget(&key)?;
+        Some(Victim::Blob(key, size))
+    }
+
+    /// The partial blob that was left longest ago, if that was before `before`.
+    pub(super) fn oldest_partial(&self, before: Seconds) -> Option<Key> {
+        let old = self.partials.iter().filter(|(_, partial)| partial.since < before);
+        old.min_by_key(|(_, partial)| partial.since).map(|(key, _)| key.clone())
+    }
+
+    /// A partial blob that nobody works on.
+    pub(super) fn add_partial(&mut self, key: Key, partial: Partial) {
+        self.drop_partial(&key);
+        self.held.partial += partial.size;
+        self.partials.insert(key, partial);
+    }
+
+    /// Whether there was one.
+    pub(super) fn drop_partial(&mut self, key: &Key) -> bool {
+        let dropped = self.partials.remove(key);
+        self.held.partial -= dropped.map_or(0, |partial| partial.size);
+        dropped.is_some()
+    }
+
+    pub(super) fn partial(&self, key: &Key) -> Option<u64> {
+        self.partials.get(key).map(|partial| partial.size)
+    }
+
+    pub(super) fn partials(&self) -> usize {
+        self.partials.len()
+    }
+
+    /// From now on these are pinned, and no others.
+    pub(super) fn set_pinned(&mut self, pinned: HashSet<Key>) {
+        let before = std::mem::replace(&mut self.pinned, pinned);
+        let ids: Vec<Id> = self.pinned.iter().filter_map(|key| self.find(key)).collect();
+        ids.into_iter().for_each(|id| self.policy.pin(id));
+        let freed: Vec<Id> =
+            before.iter().filter(|key| !self.pinned.contains(key)).filter_map(|key| self.find(key)).collect();
+        if !self.is_loading() {
+            freed.into_iter().for_each(|id| self.policy.unpin(id));
+        }
+    }
+
+    pub(super) fn pinned(&self) -> &HashSet<Key> {
+        &self.pinned
+    }
+
+    /// Rows to write and rows to remove, at most `limit` of each.
+    pub(super) fn take_changes(&mut self, limit: usize) -> Changes {
+        let mut changes = Changes::default();
+        while changes.rows.len() < limit
+            && let Some(id) = self.dirty.pop()
+        {
+            if self.slots[id.index()].dirty
+                && let Some(row) = self.row(id)
+            {
+                self.slots[id.index()].dirty = false;
+                changes.rows.push(row);
+            }
+        }
+        while changes.gone.len() < limit
+            && let Some(key) = self.gone.pop()
+        {
+            if self.find(&key).is_none() {
+                changes.gone.push(key);
+            }
+        }
+        changes
+    }
+
+    fn row(&self, id: Id) -> Option<Row> {
+        let slot = &self.slots[id.index()];
+        let key = slot.key.clone()?;
+        Some(Row {
+            key,
+            size: self.policy.weight(id),
+            used: slot.used,
+            frequency: self.policy.frequency(id),
+            verified: slot.verified,
+        })
+    }
+
+    /// The file of a blob was found in a listing. Whether the blob is known.
+    pub(super) fn see(&mut self, key: &Key) -> bool {
+        let Some(id) = self.find(key) else { return false };
+        self.slots[id.index()].seen = true;
+        true
+    }
+
+    /// From `from` on, the next slots with a row for which `wanted(seen, verified)` holds, at most `limit` of them out of the
+    /// next `look` slots; and where to go on, `None` at the end.
+    pub(super) fn walk(
+        &self,
+        from: usize,
+        look: usize,
+        wanted: impl Fn(bool, Seconds) -> bool,
+    ) -> (Vec<Row>, Option<usize>) {
+        let end = self.slots.len().min(from.saturating_add(look));
+        let live = self.table_ids(from, end);
+        let rows = live.filter(|(_, slot)| wanted(slot.seen, slot.verified));
+        let rows = rows.filter_map(|(id, _)| self.row(id)).collect();
+        (rows, (end < self.slots.len()).then_some(end))
+    }
+
+    fn table_ids(&self, from: usize, end: usize) -> impl Iterator<Item = (Id, &Slot)> {
+        let slots = self.slots.get(from..end).unwrap_or_default();
+        slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.key.is_some())
+            .filter_map(move |(at, slot)| Some((Id::from_index(from + at)?, slot)))
+    }
+}
+
+/// What is to be written to the metadata.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) gone: Vec<Key>,
+}
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.gone.is_empty()
     }
 }

@@ -1,0 +1,141 @@
+//! What an edge does behind the pulls: reads its index at the start, writes down what was used, keeps within its space, and
+//! fetches again what is pinned and lacking.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::MissedTickBehavior};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    download::Downloads,
+    images::Images,
+    metadata::Metadata,
+    store::{self, Store},
+    upstream::Upstreams,
+};
+
+/// How often uses are collected; what a `kill -9` makes forgotten is at most as old as [`FLUSH`].
+const TICK: Duration = Duration::from_secs(1);
+/// In ticks: how often uses are written down, and space is looked at.
+const FLUSH: u64 = 5;
+/// Rows in one transaction, so that a pull that writes waits for a moment at the most.
+const BATCH: usize = 2000;
+/// How many pinned blobs are fetched at a time.
+const RESTORED_AT_ONCE: usize = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    pub(crate) store: Arc<Store>,
+    pub(crate) metadata: Metadata,
+    pub(crate) images: Arc<Images>,
+    pub(crate) downloads: Downloads,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) keep_partial: Duration,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Upkeep {
+    /// Begins, as tasks of `tasks`. What comes back tells when the index is loaded.
+    pub(crate) fn begin(self: &Arc<Self>, tasks: &TaskTracker) -> oneshot::Receiver<()> {
+        let (tell, loaded) = oneshot::channel();
+        let upkeep = self.clone();
+        tasks.spawn(async move {
+            let load = store::load(&upkeep.store, &upkeep.metadata, || drop(tell.send(())));
+            tokio::select! {
+                () = load => {}
+                () = upkeep.stop.cancelled() => {}
+            }
+        });
+        let upkeep = self.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = upkeep.run() => {}
+                () = upkeep.stop.cancelled() => {}
+            }
+        });
+        loaded
+    }
+
+    async fn run(&self) {
+        self.pins().await;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = 0;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.store.damaged.notified() => {
+                    self.restore_pinned().await;
+                    continue;
+                }
+            }
+            count += 1;
+            self.images.collect();
+            if count % FLUSH == 0 {
+                self.space().await;
+                self.flush().await;
+                self.pins().await;
+            }
+        }
+    }
+
+    /// Keeps within the space that there is. Files are removed on the blocking pool.
+    async fn space(&self) {
+        let (store, metadata, keep_partial) = (self.store.clone(), self.metadata.clone(), self.keep_partial);
+        let kept = tokio::task::spawn_blocking(move || {
+            store.reap_partials(keep_partial);
+            store.relieve();
+            metadata.renew_reserve();
+        });
+        if let Err(error) = kept.await {
+            tracing::error!(%error, "the space of the store could not be looked at");
+        }
+    }
+
+    /// Writes down what was used, and what came and went.
+    pub(crate) async fn flush(&self) {
+        self.images.flush().await;
+        loop {
+            let changes = self.store.take_changes(BATCH);
+            if changes.is_empty() {
+                return;
+            }
+            if let Err(error) = self.metadata.write_changes(&changes).await {
+                tracing::warn!(%error, "what was used could not be written down");
+                return;
+            }
+        }
+    }
+
+    /// A pinned tag may have moved since the last look.
+    async fn pins(&self) {
+        match self.images.refresh_pins().await {
+            Ok(()) => self.restore_pinned().await,
+            Err(error) => tracing::warn!(%error, "the pins cannot be read"),
+        }
+    }
+
+    /// Fetches what is pinned and not here, a few blobs at a time.
+    async fn restore_pinned(&self) {
+        if self.store.is_loading() {
+            return;
+        }
+        for key in self.store.pinned_and_missing().into_iter().take(RESTORED_AT_ONCE) {
+            let digest = key.digest();
+            let place = match self.metadata.place_of(&digest).await {
+                Ok(Some(place)) => place,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "it cannot be found out where a pinned blob comes from");
+                    return;
+                }
+            };
+            if let Some(upstream) = self.upstreams.find(Some(&place.upstream)) {
+                let size = self.metadata.remembered_link(&place, &digest).and_then(|link| link.size);
+                // Nobody waits for it: it goes on by itself, and is begun again at the next look if it fails.
+                self.downloads.join(&place, upstream, &digest, size);
+            }
+        }
+    }
+}
