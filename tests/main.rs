@@ -5,6 +5,7 @@
 
 /// What the tests stand on: processes, HTTP byte by byte, images made on the spot.
 mod harness {
+    pub(crate) mod cache;
     pub(crate) mod content;
     pub(crate) mod engines;
     pub(crate) mod http;
@@ -44,6 +45,14 @@ mod bad_input {
     mod slow;
     mod uploads;
     mod upstream;
+}
+
+/// The store of an edge: who watches it, and what it lives through.
+mod cache {
+    mod damage;
+    mod full_disk;
+    mod kills;
+    mod operator;
 }
 
 mod cluster;

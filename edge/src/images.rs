@@ -10,13 +10,15 @@ use oci::{digest::Digest, name::Reference};
 use crate::{
     manifests::Manifests,
     metadata::{Child, ChildKind, ImageRow, ImageUse, Metadata, Place},
-    store::{Key, Presence, Store},
+    store::{Key, Presence, Seconds, Store, now},
     tags::Tags,
     usage::Uses,
 };
 
 /// How many manifests one image is looked for in: an index may name another one.
 const MAX_MANIFESTS: usize = 1000;
+/// How many images that nobody asks for are removed in one go.
+const REAPED_AT_ONCE: u32 = 100;
 
 /// See the module.
 #[derive(Debug)]
@@ -181,11 +183,46 @@ impl Images {
         }
         // Uses that are noted later would bring its row back.
         self.flush().await;
-        let contents = self.contents(&digest).await?;
+        let bytes = self.remove(place, &digest).await?;
+        Ok(Evicted::Gone { digest, bytes })
+    }
+
+    /// Removes a few images that nobody has asked for since `before`, and the blobs that no other image needs. A pinned one
+    /// stays.
+    ///
+    /// # Errors
+    /// As of [`Images::evict`].
+    pub(crate) async fn reap(&self, before: Seconds) -> Result<(), sqlx::Error> {
+        let unused = self.metadata.images_unused_since(before, REAPED_AT_ONCE).await?;
+        if unused.is_empty() {
+            return Ok(());
+        }
+        let mut pinned = HashSet::new();
+        for (place, reference) in self.metadata.pins().await? {
+            if let Some(digest) = self.metadata.local_image(&place, &reference).await? {
+                let contents = self.contents(&digest).await?;
+                pinned.extend(contents.manifests.into_iter().map(|(manifest, _)| (place.clone(), manifest)));
+            }
+        }
+        for (place, digest) in unused {
+            if pinned.contains(&(place.clone(), digest.clone())) {
+                let kept = ImageUse { place, digest, used: now(), hits: 0 };
+                self.metadata.write_uses(&[kept]).await?;
+            } else {
+                tracing::info!(upstream = %place.upstream, repository = %place.repository, %digest, "an image that nobody asks for is removed");
+                self.remove(&place, &digest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an image, whatever holds it. How many bytes that frees.
+    async fn remove(&self, place: &Place, digest: &Digest) -> Result<u64, sqlx::Error> {
+        let contents = self.contents(digest).await?;
         let mut bytes = 0;
         // The index comes first: its images belong to it for as long as it is there.
         for (manifest, size) in &contents.manifests {
-            if *manifest == digest || !self.metadata.is_needed(manifest).await? {
+            if manifest == digest || !self.metadata.is_needed(manifest).await? {
                 self.forget(place, manifest).await?;
                 bytes += size;
             }
@@ -196,7 +233,7 @@ impl Images {
                 bytes += self.store.dismiss(&Key::of(&child.digest));
             }
         }
-        Ok(Evicted::Gone { digest, bytes })
+        Ok(bytes)
     }
 
     async fn forget(&self, place: &Place, manifest: &Digest) -> Result<(), sqlx::Error> {

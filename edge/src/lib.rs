@@ -121,6 +121,7 @@ impl Edge {
             downloads: downloads.clone(),
             upstreams: upstreams.clone(),
             keep_partial: settings.cache.keep_partial.0,
+            keep_images: settings.cache.keep_images.0,
             stop: stop.clone(),
         });
         let loaded = upkeep.begin(&tasks);

@@ -123,6 +123,7 @@ CREATE TABLE IF NOT EXISTS image (
     digest BLOB NOT NULL, upstream TEXT NOT NULL, repository TEXT NOT NULL, used INTEGER NOT NULL,
     hits INTEGER NOT NULL, PRIMARY KEY (digest, upstream, repository)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS image_used ON image (used);
 CREATE TABLE IF NOT EXISTS pin (
     upstream TEXT NOT NULL, repository TEXT NOT NULL, reference TEXT NOT NULL,
     PRIMARY KEY (upstream, repository, reference)

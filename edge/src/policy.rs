@@ -106,13 +106,15 @@ impl Policy {
     /// The entry was asked for.
     pub fn touch(&mut self, id: Id) {
         self.count(Asked::Hit);
+        self.sketch.increment(self.nodes.hash(id));
+        self.age_if_due();
         self.favour(id);
     }
 
-    /// The entry is of use, though nobody asked for it itself: somebody asked for an image that it belongs to.
+    /// The entry is of use, though nobody asked for it itself: somebody asked for an image that it belongs to. That keeps it
+    /// where it would be had it been asked for, but is not counted: who asks for the image may ask for the entry next, and
+    /// would count twice.
     pub fn favour(&mut self, id: Id) {
-        self.sketch.increment(self.nodes.hash(id));
-        self.age_if_due();
         match self.nodes.segment(id) {
             Segment::Unlisted => {}
             Segment::Window => self.window.refresh(&mut self.nodes, id),

@@ -10,7 +10,7 @@ use crate::{
     download::Downloads,
     images::Images,
     metadata::Metadata,
-    store::{self, Store},
+    store::{self, Seconds, Store, now},
     upstream::Upstreams,
 };
 
@@ -32,6 +32,7 @@ pub(crate) struct Upkeep {
     pub(crate) downloads: Downloads,
     pub(crate) upstreams: Upstreams,
     pub(crate) keep_partial: Duration,
+    pub(crate) keep_images: Duration,
     pub(crate) stop: CancellationToken,
 }
 
@@ -41,7 +42,15 @@ impl Upkeep {
         let (tell, loaded) = oneshot::channel();
         let upkeep = self.clone();
         tasks.spawn(async move {
-            let load = store::load(&upkeep.store, &upkeep.metadata, || drop(tell.send(())));
+            let load = async {
+                // First of all: once the index is loaded, whatever is not pinned may have to go.
+                upkeep.refresh_pins().await;
+                store::load(&upkeep.store, &upkeep.metadata, || {
+                    // Nobody may be waiting any more.
+                    let _ = tell.send(());
+                })
+                .await;
+            };
             tokio::select! {
                 () = load => {}
                 () = upkeep.stop.cancelled() => {}
@@ -58,7 +67,6 @@ impl Upkeep {
     }
 
     async fn run(&self) {
-        self.pins().await;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0;
@@ -76,6 +84,7 @@ impl Upkeep {
                 self.space().await;
                 self.flush().await;
                 self.pins().await;
+                self.reap().await;
             }
         }
     }
@@ -108,11 +117,23 @@ impl Upkeep {
         }
     }
 
+    /// Lets go of images that nobody asks for.
+    async fn reap(&self) {
+        let age = Seconds::try_from(self.keep_images.as_secs()).unwrap_or(Seconds::MAX);
+        if let Err(error) = self.images.reap(now().saturating_sub(age)).await {
+            tracing::warn!(%error, "images that nobody asks for could not be removed");
+        }
+    }
+
     /// A pinned tag may have moved since the last look.
     async fn pins(&self) {
-        match self.images.refresh_pins().await {
-            Ok(()) => self.restore_pinned().await,
-            Err(error) => tracing::warn!(%error, "the pins cannot be read"),
+        self.refresh_pins().await;
+        self.restore_pinned().await;
+    }
+
+    async fn refresh_pins(&self) {
+        if let Err(error) = self.images.refresh_pins().await {
+            tracing::warn!(%error, "the pins cannot be read");
         }
     }
 

@@ -116,6 +116,21 @@ impl Metadata {
         Ok(select.fetch_optional(&self.read).await?.is_some())
     }
 
+    /// Some of the images that were not used since `before`, the one used longest ago first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(crate) async fn images_unused_since(
+        &self,
+        before: Seconds,
+        limit: u32,
+    ) -> Result<Vec<(Place, Digest)>, sqlx::Error> {
+        let statement =
+            "SELECT upstream, repository, digest FROM image WHERE used < $1 ORDER BY used LIMIT $2";
+        let rows = sqlx::query(statement).bind(before).bind(limit).fetch_all(&self.read).await?;
+        rows.iter().map(|row| Ok((place(row)?, key(row.try_get(2)?)?.digest()))).collect()
+    }
+
     /// A place that links the content.
     ///
     /// # Errors

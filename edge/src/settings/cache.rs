@@ -17,6 +17,9 @@ pub struct CacheSettings {
     /// How long a partial blob that nobody asks for again is kept, to be resumed. All of them go before a whole blob does
     /// when room is needed.
     pub keep_partial: Span,
+    /// How long an image that nobody asks for is kept where there is room; its manifest and its tags too, which take no part
+    /// in `capacity`. Pinned images stay.
+    pub keep_images: Span,
     /// How many bytes a second are read again behind the pulls to see whether they still are what their digest says. What is
     /// damaged is set aside, and fetched again when it is asked for. 0: nothing is read again unless an operator asks.
     pub scrub_rate: Size,
@@ -36,6 +39,7 @@ impl Default for CacheSettings {
             capacity: None,
             keep_free: None,
             keep_partial: Span(Duration::from_secs(24 * 3600)),
+            keep_images: Span(Duration::from_secs(180 * 24 * 3600)),
             scrub_rate: Size::mib(20),
             scrub_interval: Span(Duration::from_secs(30 * 24 * 3600)),
             quarantine: Size::mib(1024),

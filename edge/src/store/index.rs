@@ -131,6 +131,7 @@ impl Index {
         let hash = self.hasher.hash_one(&row.key);
         let id = self.policy.restore(hash, row.size, row.frequency);
         self.held.whole += row.size;
+        let pinned = self.pinned.contains(&row.key);
         let slot = Slot {
             key: Some(row.key),
             used: row.used,
@@ -142,6 +143,7 @@ impl Index {
         self.place(id, hash, slot);
         match &mut self.loading {
             Some(loading) => loading.push((row.used, id)),
+            None if pinned => {}
             None => self.policy.settle(id),
         }
         true
@@ -304,8 +306,11 @@ impl Index {
         ids.into_iter().for_each(|id| self.policy.pin(id));
         let freed: Vec<Id> =
             before.iter().filter(|key| !self.pinned.contains(key)).filter_map(|key| self.find(key)).collect();
-        if !self.is_loading() {
-            freed.into_iter().for_each(|id| self.policy.unpin(id));
+        for id in freed {
+            match &mut self.loading {
+                Some(loading) => loading.push((self.slots[id.index()].used, id)),
+                None => self.policy.unpin(id),
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use crate::settings::CacheSettings;
 /// Slots of the index looked at under one lock.
 const WALK: usize = 4096;
 /// How long the scrub waits where nothing is due.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(5);
 /// How many damaged blobs a report names.
 const MAX_NAMED: usize = 1000;
 
