@@ -23,7 +23,7 @@ test: ## everything, with real clients and databases; installs what it needs fir
 lint: ## formatting, clippy, file lengths, shell scripts, licences and versions of dependencies
 	.ci/lint
 
-bench: build ## measured beside other registries in the same run; writes benches/RESULTS.md
+bench: build ## measured beside other registries in the same run; writes benches/RESULTS.md and STORE.md
 	benches/setup
 	benches/run
 
