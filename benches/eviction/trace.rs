@@ -64,6 +64,7 @@ impl Random {
     }
 
     /// Evenly distributed in the logarithm.
+    #[expect(clippy::cast_possible_truncation, reason = "a size between the two")]
     fn size(&mut self, from: f64, to: f64) -> u64 {
         (from * (to / from).powf(self.unit())) as u64
     }

@@ -16,6 +16,7 @@ mod metrics;
 mod partial;
 mod quarantine;
 mod room;
+mod row;
 mod scrub;
 
 use std::{
@@ -32,11 +33,11 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
 use crate::settings::CacheSettings;
-pub(crate) use index::{Changes, Held, Row, Seconds};
 pub(crate) use key::Key;
 pub(crate) use load::{load, recall};
 pub(crate) use metrics::StoreMetrics;
 pub(crate) use room::Reservation;
+pub(crate) use row::{Changes, Held, Row, Seconds};
 pub(crate) use scrub::{Report, Scrubber};
 
 use index::{Index, Partial};
@@ -79,6 +80,7 @@ pub(crate) struct StoredBlob {
 pub(crate) struct Lease {
     store: Arc<Store>,
     key: Key,
+    serial: u32,
 }
 
 /// What a store holds, in figures.
@@ -176,8 +178,8 @@ impl Store {
     /// aside.
     pub(crate) fn get(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
         let key = Key::of(digest);
-        let size = self.index().acquire(&key, now())?;
-        let lease = Lease { store: self.clone(), key };
+        let (size, serial) = self.index().acquire(&key, now())?;
+        let lease = Lease { store: self.clone(), key, serial };
         let opened = File::open(self.path(&lease.key)).and_then(|file| Ok((file.metadata()?.len(), file)));
         match opened {
             Ok((length, file)) if length == size => Some(StoredBlob { file: Arc::new(file), size, lease }),
@@ -340,7 +342,7 @@ pub(crate) enum Presence {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.store.index().release(&self.key);
+        self.store.index().release(&self.key, self.serial);
     }
 }
 

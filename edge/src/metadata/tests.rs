@@ -79,3 +79,26 @@ async fn a_damaged_database_is_set_aside_and_begun_anew() {
     again.check().await.expect("it works");
     assert!(data.path().join("metadata.damaged").exists());
 }
+
+#[tokio::test]
+async fn a_write_that_meets_a_full_disk_uses_the_reserve_and_fails_no_pull() {
+    let data = tempfile::tempdir().expect("directory");
+    let (metadata, used) = open(data.path(), 1 << 20).await;
+    let limit = |pages: u32| sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
+    // SQLite's own way of being full: it may not grow any more.
+    limit(1).execute(&metadata.write).await.expect("set");
+    let (app, image, layer) = (place("team/app"), manifest("image"), Digest::sha256(b"layer"));
+    let large = StoredManifest { bytes: Bytes::from(vec![b' '; 200_000]), ..image.clone() };
+    let link = Link { digest: layer.clone(), size: Some(5) };
+    metadata.keep_manifest(&app, &large, std::slice::from_ref(&link), &[]).await;
+    assert_eq!(used.get(), 1, "the reserve was given up");
+    assert_eq!(metadata.manifest(&app, &image.digest).await.expect("read"), None, "and it was not enough");
+    assert_eq!(
+        metadata.link(&app, &layer).await.expect("read"),
+        Some(link),
+        "in memory, for the pull that goes on"
+    );
+    limit(1_000_000).execute(&metadata.write).await.expect("set");
+    metadata.keep_manifest(&app, &large, &[], &[]).await;
+    assert!(metadata.manifest(&app, &image.digest).await.expect("read").is_some(), "there is room again");
+}

@@ -9,24 +9,11 @@ use std::{
 
 use hashbrown::HashTable;
 
-use super::key::Key;
+use super::{
+    key::Key,
+    row::{Changes, Held, Row, Seconds},
+};
 use crate::policy::{Id, Policy};
-
-/// Seconds since the epoch.
-pub(crate) type Seconds = u32;
-
-/// What is kept of a blob beside its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) key: Key,
-    pub(crate) size: u64,
-    /// When it was used last.
-    pub(crate) used: Seconds,
-    /// How often it was used of late.
-    pub(crate) frequency: u8,
-    /// When its bytes were last seen to have its digest.
-    pub(crate) verified: Seconds,
-}
 
 #[derive(Debug)]
 struct Slot {
@@ -35,6 +22,8 @@ struct Slot {
     used: Seconds,
     verified: Seconds,
     readers: u32,
+    /// Which blob of its digest this is: one that was set aside or removed, and fetched again, is another one.
+    serial: u32,
     /// Its row is to be written.
     dirty: bool,
     /// Its file was made, opened or listed in this life.
@@ -49,22 +38,6 @@ pub(super) struct Partial {
     pub(super) since: Seconds,
 }
 
-/// Bytes by what they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) whole: u64,
-    pub(crate) partial: u64,
-    /// Promised to downloads.
-    pub(crate) reserved: u64,
-    pub(crate) quarantined: u64,
-}
-
-impl Held {
-    pub(crate) fn total(self) -> u64 {
-        self.whole + self.partial + self.reserved + self.quarantined
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -75,6 +48,7 @@ pub(super) struct Index {
     pinned: HashSet<Key>,
     partials: HashMap<Key, Partial>,
     pub(super) held: Held,
+    serial: u32,
     dirty: Vec<Id>,
     /// Blobs whose rows are to be removed.
     gone: Vec<Key>,
@@ -100,6 +74,7 @@ impl Index {
             pinned: HashSet::new(),
             partials: HashMap::new(),
             held: Held::default(),
+            serial: 0,
             dirty: Vec::new(),
             gone: Vec::new(),
             loading: Some(Vec::new()),
@@ -137,6 +112,7 @@ impl Index {
             used: row.used,
             verified: row.verified,
             readers: 0,
+            serial: 0,
             dirty: false,
             seen: false,
         };
@@ -180,13 +156,23 @@ impl Index {
             self.policy.pin(id);
         }
         self.held.whole += size;
-        let slot = Slot { key: Some(key), used: now, verified: now, readers: 0, dirty: false, seen: true };
+        let slot = Slot {
+            key: Some(key),
+            used: now,
+            verified: now,
+            readers: 0,
+            serial: 0,
+            dirty: false,
+            seen: true,
+        };
         self.place(id, hash, slot);
         self.mark(id);
         replaced
     }
 
-    fn place(&mut self, id: Id, hash: u64, slot: Slot) {
+    fn place(&mut self, id: Id, hash: u64, mut slot: Slot) {
+        self.serial = self.serial.wrapping_add(1);
+        slot.serial = self.serial;
         match self.slots.get_mut(id.index()) {
             Some(free) => *free = slot,
             // Numbers are given out in order, so the next one is the length.
@@ -205,21 +191,25 @@ impl Index {
         }
     }
 
-    /// Notes a use and a reader; the size.
-    pub(super) fn acquire(&mut self, key: &Key, now: Seconds) -> Option<u64> {
+    /// Notes a use and a reader; the size, and what [`Index::release`] is to be told.
+    pub(super) fn acquire(&mut self, key: &Key, now: Seconds) -> Option<(u64, u32)> {
         let id = self.find(key)?;
         self.policy.touch(id);
         let slot = &mut self.slots[id.index()];
         slot.readers += 1;
         slot.used = now;
+        let serial = slot.serial;
         self.mark(id);
-        Some(self.policy.weight(id))
+        Some((self.policy.weight(id), serial))
     }
 
-    pub(super) fn release(&mut self, key: &Key) {
+    /// A reader has ended.
+    pub(super) fn release(&mut self, key: &Key, serial: u32) {
         if let Some(id) = self.find(key) {
-            let readers = &mut self.slots[id.index()].readers;
-            *readers = readers.saturating_sub(1);
+            let slot = &mut self.slots[id.index()];
+            if slot.serial == serial {
+                slot.readers = slot.readers.saturating_sub(1);
+            }
         }
     }
 
@@ -382,18 +372,5 @@ impl Index {
             .enumerate()
             .filter(|(_, slot)| slot.key.is_some())
             .filter_map(move |(at, slot)| Some((Id::from_index(from + at)?, slot)))
-    }
-}
-
-/// What is to be written to the metadata.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    pub(crate) rows: Vec<Row>,
-    pub(crate) gone: Vec<Key>,
-}
-
-impl Changes {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.gone.is_empty()
     }
 }

@@ -1,3 +1,5 @@
+mod laws;
+
 use std::os::unix::fs::FileExt as _;
 
 use oci::settings::{Size, Span};
@@ -208,7 +210,7 @@ async fn a_verification_sets_damaged_blobs_aside_and_names_them() {
     scrubber.clone().verify().await;
     let report = scrubber.report();
     assert_eq!((report.checked, report.total, report.bytes_checked, report.bytes_total), (2, 2, 12, 12));
-    assert_eq!(report.damaged, [damaged.clone()]);
+    assert_eq!(report.damaged, std::slice::from_ref(&damaged));
     assert!(!report.running && report.finished.is_some());
     assert!(store.get(&sound).is_some());
     assert!(store.get(&damaged).is_none());
