@@ -19,6 +19,7 @@ use crate::digest::Digest;
 pub use auth::Credentials;
 pub use fetch::{BlobAnswer, FetchedManifest, ManifestHead};
 pub use push::{PushError, UploadBody};
+pub use send::LARGEST_PIECE;
 
 /// How to reach a registry, and how long to wait for it.
 #[derive(Clone, Debug)]

@@ -45,9 +45,11 @@ pub struct FetchedManifest {
 pub struct BlobAnswer {
     /// The offset of the first byte that will come: what was asked for, or 0 where the registry ignores ranges.
     pub offset: u64,
+    /// Behind the last byte that will come, where only a part comes.
+    pub end: Option<u64>,
     /// The length of the whole blob in bytes, where the registry told it.
     pub length: Option<u64>,
-    /// The bytes. They are not verified, and there is no deadline on them.
+    /// The bytes, in pieces of at most [`LARGEST_PIECE`](super::LARGEST_PIECE). They are not verified, and there is no deadline on them.
     pub body: Incoming,
 }
 
@@ -134,12 +136,12 @@ impl Client {
         match response.status() {
             StatusCode::OK if is_encoded(response.headers()) => Err(other_encoding()),
             StatusCode::OK => Ok(content_length(response.headers())),
-            StatusCode::NOT_FOUND => self.blob(repository, digest, 0).await.map(|answer| answer.length),
+            StatusCode::NOT_FOUND => self.blob(repository, digest, 0, None).await.map(|answer| answer.length),
             _ => Err(not_ok(response, timeout).await),
         }
     }
 
-    /// Begins to fetch a blob from `offset` on.
+    /// Begins to fetch a blob from `offset` on, to `end` if one is given. The registry may send more, or less, of it.
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -148,10 +150,12 @@ impl Client {
         repository: &RepositoryName,
         digest: &Digest,
         offset: u64,
+        end: Option<u64>,
     ) -> Result<BlobAnswer, FetchError> {
         let mut headers = as_it_is();
-        if offset > 0 {
-            let range = HeaderValue::try_from(format!("bytes={offset}-"));
+        if offset > 0 || end.is_some() {
+            let last = end.map(|end| end.saturating_sub(1).to_string()).unwrap_or_default();
+            let range = HeaderValue::try_from(format!("bytes={offset}-{last}"));
             headers.insert(header::RANGE, range.expect("digits are a header's text"));
         }
         let timeout = self.0.config.answer_timeout;
@@ -161,14 +165,19 @@ impl Client {
             _ if is_encoded(response.headers()) => Err(other_encoding()),
             StatusCode::OK => {
                 let length = content_length(response.headers());
-                Ok(BlobAnswer { offset: 0, length, body: response.into_body() })
+                Ok(BlobAnswer { offset: 0, end: None, length, body: response.into_body() })
             }
             StatusCode::PARTIAL_CONTENT => {
                 let range = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
                 let range = range.and_then(ContentRange::parse).filter(|range| range.range.start == offset);
                 let range =
                     range.ok_or(Failure::Unreadable("another part of the blob came than was asked for"))?;
-                Ok(BlobAnswer { offset, length: range.length, body: response.into_body() })
+                Ok(BlobAnswer {
+                    offset,
+                    end: Some(range.range.end),
+                    length: range.length,
+                    body: response.into_body(),
+                })
             }
             _ => Err(not_ok(response, timeout).await),
         }

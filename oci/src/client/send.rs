@@ -21,6 +21,9 @@ use super::{ClientConfig, Failure, FetchError, InvalidClient, Silence, auth::Tok
 
 /// Redirects followed for one request: a registry needs one, to its object storage.
 const MAX_REDIRECTS: usize = 5;
+/// The largest piece in which bytes of a blob come. Smaller ones cost more system calls, larger ones more memory for each
+/// request that runs.
+pub const LARGEST_PIECE: usize = 256 << 10;
 /// Idle connections kept to one host.
 const IDLE_CONNECTIONS: usize = 32;
 
@@ -68,6 +71,7 @@ impl Sender {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .http1_read_buf_exact_size(LARGEST_PIECE)
             .build(connector);
         Ok(Self { config, http, tokens: Tokens::default() })
     }
