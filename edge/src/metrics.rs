@@ -40,8 +40,11 @@ pub(crate) struct Metrics {
     answers: Family<OutcomeLabel, Counter>,
     /// Downloads that run now.
     pub downloads_running: Gauge,
+    /// Requests that wait for the first byte of a download.
+    pub downloads_waiting: Gauge,
     /// Downloads that brought wrong bytes.
     pub downloads_corrupt: Counter,
+    blamed: Family<UpstreamLabel, Counter>,
     /// What the store counts.
     pub store: StoreMetrics,
     /// Bytes streamed to a client without being kept, for want of room.
@@ -61,7 +64,9 @@ impl Metrics {
             received: Family::default(),
             answers: Family::default(),
             downloads_running: Gauge::default(),
+            downloads_waiting: Gauge::default(),
             downloads_corrupt: Counter::default(),
+            blamed: Family::default(),
             store: StoreMetrics::register(registry),
             unkept: Counter::default(),
         };
@@ -86,6 +91,16 @@ impl Metrics {
             metrics.downloads_running.clone(),
         );
         registry.register(
+            "roadstead_downloads_waiting",
+            "Requests that wait for the first byte of a download",
+            metrics.downloads_waiting.clone(),
+        );
+        registry.register(
+            "roadstead_upstream_blamed",
+            "Blobs that an upstream got wrong, in bytes or in length",
+            metrics.blamed.clone(),
+        );
+        registry.register(
             "roadstead_downloads_corrupt",
             "Downloads whose bytes did not match their digest or length",
             metrics.downloads_corrupt.clone(),
@@ -101,6 +116,11 @@ impl Metrics {
     /// The bytes received from `upstream`.
     pub(crate) fn received(&self, upstream: &str) -> Counter {
         self.received.get_or_create(&UpstreamLabel { upstream: upstream.to_owned() }).clone()
+    }
+
+    /// Counts a blob that `upstream` got wrong.
+    pub(crate) fn blamed(&self, upstream: &str) {
+        self.blamed.get_or_create(&UpstreamLabel { upstream: upstream.to_owned() }).inc();
     }
 
     /// Counts what `upstream` said.

@@ -5,7 +5,7 @@ mod cache;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use oci::settings::Span;
+use oci::settings::{Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
@@ -164,9 +164,22 @@ pub struct DownloadSettings {
     pub stall: Span,
     /// How often a download that makes no progress is tried before it is given up; progress starts the count anew.
     pub tries: u32,
-    /// How many downloads from one upstream may run at once. More requests wait for their turn, as long as for a first
-    /// byte, and are then told to come again. At most 1024.
-    pub at_once: u32,
+    /// How many requests for bytes of blobs may run at once at one upstream. Further downloads wait for their turn. At most
+    /// 1024.
+    pub connections: u32,
+    /// How many requests may fetch parts of one large blob at once, where that is faster and the upstream gives parts; it is
+    /// tried while it runs. Readers far ahead of the rest get a part of their own besides. 1: each blob is fetched from its
+    /// beginning to its end. At most 32.
+    pub parallel: u32,
+    /// How long a download waits for its turn before those who wait for it are told to come again.
+    pub turn: Span,
+    /// How many requests may wait for the first byte of a download. One more is told to come again at once.
+    pub waiting: u32,
+    /// How many bytes of all downloads may be on their way from an upstream to the disk, beside one piece of 256 KiB for each
+    /// request. At least 1 MiB.
+    pub in_flight: Size,
+    /// How long an upstream that sent wrong bytes is not asked again for that blob. Doubles with each time in a row.
+    pub avoid: Span,
 }
 
 impl Default for DownloadSettings {
@@ -176,7 +189,12 @@ impl Default for DownloadSettings {
             first_byte: Span(Duration::from_secs(5)),
             stall: Span(Duration::from_secs(10)),
             tries: 12,
-            at_once: 256,
+            connections: 64,
+            parallel: 4,
+            turn: Span(Duration::from_secs(60)),
+            waiting: 4096,
+            in_flight: Size::mib(16),
+            avoid: Span(Duration::from_secs(5)),
         }
     }
 }
@@ -236,27 +254,38 @@ impl Settings {
             ("download.connect", self.download.connect),
             ("download.first_byte", self.download.first_byte),
             ("download.stall", self.download.stall),
+            ("download.turn", self.download.turn),
         ] {
             if span.0.is_zero() {
                 mistakes.push(format!("{key} must be more than 0"));
             }
         }
-        if self.download.at_once > MAX_AT_ONCE {
-            mistakes.push(format!("download.at_once must be at most {MAX_AT_ONCE}: each holds a thread"));
-        }
-        for (key, count) in
-            [("download.tries", self.download.tries), ("download.at_once", self.download.at_once)]
-        {
+        for (key, count, most) in [
+            ("download.tries", self.download.tries, u32::MAX),
+            ("download.connections", self.download.connections, MAX_CONNECTIONS),
+            ("download.parallel", self.download.parallel, MAX_PARALLEL),
+            ("download.waiting", self.download.waiting, u32::MAX),
+        ] {
             if count == 0 {
                 mistakes.push(format!("{key} must be at least 1"));
             }
+            if count > most {
+                mistakes.push(format!("{key} must be at most {most}"));
+            }
+        }
+        if self.download.in_flight.0 < MIN_IN_FLIGHT {
+            mistakes.push("download.in_flight must be at least 1 MiB".to_owned());
         }
         mistakes
     }
 }
 
-/// Each download holds a thread while it runs.
-const MAX_AT_ONCE: u32 = 1024;
+/// Each download that runs holds a thread.
+const MAX_CONNECTIONS: u32 = 1024;
+/// More requests for one blob are no help, only a burden for the upstream.
+const MAX_PARALLEL: u32 = 32;
+/// A few pieces, so that one download does not wait for each write of another.
+const MIN_IN_FLIGHT: u64 = 1 << 20;
 
 /// What clients call the registry at `url`: its host, and its port where the URL gives one.
 fn name_of(url: &Url) -> Option<String> {

@@ -32,7 +32,7 @@ use oci::{digest::Digest, http::Watch};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
-use crate::settings::CacheSettings;
+use crate::{download::sidecar_of, settings::CacheSettings};
 pub(crate) use key::Key;
 pub(crate) use load::{load, recall};
 pub(crate) use metrics::StoreMetrics;
@@ -300,7 +300,9 @@ impl Store {
         let path = self.path(&key);
         {
             let _turn = self.turn(&key);
-            fs::rename(self.partial_path(digest), &path)?;
+            let partial = self.partial_path(digest);
+            fs::rename(&partial, &path)?;
+            remove_file(&sidecar_of(&partial));
             sync_directory(path.parent().unwrap_or(&self.blobs))?;
             let mut index = self.index();
             index.drop_partial(&key);

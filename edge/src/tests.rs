@@ -1,5 +1,6 @@
 //! The whole edge in front of a scripted upstream, in one process.
 
+mod downloads;
 mod upstream;
 
 use std::{path::Path, time::Duration};
@@ -122,42 +123,6 @@ async fn many_clients_share_one_transfer_and_the_next_is_a_hit() {
     assert_eq!(again.header("cache-status"), "edge; hit");
     same(again, &content, "again");
     assert_eq!(upstream.sent(), content.len() as u64);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_cut_at_any_byte_is_resumed_there() {
-    let data = tempfile::tempdir().expect("directory");
-    let Harness { edge, upstream } = harness(data.path()).await;
-    for seed in 1..=100_u64 {
-        let content = noise(seed, 40_000);
-        let digest = upstream.add("team/app", content.clone());
-        // Some upstreams ignore ranges, and begin again.
-        let at = |n: u64| (seed.wrapping_mul(0x9e37_79b9 + n) >> 3) % 39_999;
-        upstream.fail(if seed % 4 == 0 {
-            Fault::CutWithoutRanges(at(1).max(1))
-        } else {
-            Fault::Cut(at(1).max(1))
-        });
-        upstream.fail(Fault::Cut(at(2).max(1) / 4 + 1));
-        let answer = ask(&edge, &blob(&digest), None).await;
-        assert_eq!(answer.status, StatusCode::OK, "seed {seed}");
-        same(answer, &content, &format!("seed {seed}"));
-        upstream.no_more_faults();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_bytes_end_before_the_last_one_and_are_not_kept() {
-    let data = tempfile::tempdir().expect("directory");
-    let Harness { edge, upstream } = harness(data.path()).await;
-    let content = noise(7, 100_000);
-    let digest = upstream.add("team/app", content.clone());
-    upstream.fail(Fault::Flip(50_000));
-    let answer = ask(&edge, &blob(&digest), None).await;
-    assert!(answer.body.is_err() || answer.status != StatusCode::OK, "the body ends early");
-    assert_eq!(edge.answerer.metrics.downloads_corrupt.get(), 1);
-    assert!(edge.answerer.store.size(&digest).is_none());
-    same(ask(&edge, &blob(&digest), None).await, &content, "fetched anew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,6 +21,12 @@ pub(crate) enum Unavailable {
     /// What came was not what its digest or length said.
     #[error("the upstream sent something else than was asked for")]
     Corrupt,
+    /// The upstream sent wrong bytes for it, and is not asked again so soon.
+    #[error("the upstream sent something else before, and is not asked again for {left:?}")]
+    Blamed {
+        /// How long it is still not asked.
+        left: std::time::Duration,
+    },
     /// As many downloads run as may, and none ended in time.
     #[error("this node fetches as much as it may")]
     Busy,
@@ -75,6 +81,12 @@ impl Unavailable {
             Self::Corrupt => ErrorCode::Unavailable
                 .error("the upstream registry sent something else than was asked for")
                 .retry_after(RETRY_AFTER),
+            Self::Blamed { left } => {
+                let seconds = left.as_secs().saturating_add(1).min(MAX_RETRY_AFTER);
+                ErrorCode::Unavailable
+                    .error("the upstream registry sent something else than was asked for, and is not asked again so soon")
+                    .retry_after(u32::try_from(seconds).unwrap_or(RETRY_AFTER))
+            }
             Self::Busy => ErrorCode::Unavailable
                 .error("this node fetches as many blobs as it may; try again")
                 .retry_after(RETRY_AFTER),

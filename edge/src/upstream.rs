@@ -41,8 +41,8 @@ pub(crate) struct Upstream {
     client: Client,
     silent: AtomicBool,
     metrics: Metrics,
-    /// A turn for each download that may run at once.
-    pub(crate) downloads: Semaphore,
+    /// A turn for each request for bytes of blobs that may run at once.
+    pub(crate) downloads: Arc<Semaphore>,
     /// Bytes received from it.
     pub received: Counter,
 }
@@ -125,7 +125,7 @@ impl Upstream {
             networks: one.networks.clone(),
             client: Client::new(config)?,
             silent: AtomicBool::new(false),
-            downloads: Semaphore::new(settings.download.at_once as usize),
+            downloads: Arc::new(Semaphore::new(settings.download.connections as usize)),
             metrics: metrics.clone(),
             received: metrics.received(name),
         })
@@ -227,8 +227,9 @@ impl Upstream {
         repository: &RepositoryName,
         digest: &Digest,
         offset: u64,
+        end: Option<u64>,
     ) -> Result<BlobAnswer, FetchError> {
-        self.heard(self.client.blob(repository, digest, offset).await)
+        self.heard(self.client.blob(repository, digest, offset, end).await)
     }
 
     /// See [`Client::listing`].

@@ -16,7 +16,7 @@ use crate::{
     cache_status::CacheStatus,
     download::{Download, Joined, Progress, Source, State, TO_THE_END, following},
     metadata::Link,
-    store::{self, Served, StoredBlob},
+    store::{self, Key, Presence, Served, StoredBlob},
     unavailable::Unavailable,
 };
 
@@ -57,12 +57,17 @@ impl Answerer {
     async fn link(&self, asked: &Asked<'_>, digest: &Digest) -> Result<Option<Link>, Unavailable> {
         let running = self.downloads.running(digest);
         let ours = running.as_ref().is_some_and(|download| *download.place() == asked.place);
-        if ours || (running.is_none() && self.store.size(digest).is_none()) {
+        let absent = running.is_none() && self.store.presence(&[Key::of(digest)]) == [Presence::Absent];
+        if ours || absent {
             // The upstream is about to say whether this repository has it: no reason to ask the database first.
             return Ok(self.metadata.remembered_link(&asked.place, digest));
         }
         if let Some(link) = self.metadata.link(&asked.place, digest).await? {
             return Ok(Some(link));
+        }
+        if running.is_none() && self.store.size(digest).is_none() {
+            // A part of it is here, which nobody is given: the upstream is about to say.
+            return Ok(None);
         }
         let size = self.upstream_size(asked, digest).await?;
         let link = Link { digest: digest.clone(), size };
@@ -131,6 +136,7 @@ impl Answerer {
                 Joined::Began(download) => (download, CacheStatus::Stored),
                 Joined::Collapsed(download) => (download, CacheStatus::Collapsed),
                 Joined::Held => return Ok(None),
+                Joined::Avoided(why) => return Err(std::sync::Arc::new(why)),
             };
             let foreign = *download.place() != asked.place;
             if foreign && link.is_none() {
@@ -155,11 +161,11 @@ impl Answerer {
         download: &Download,
     ) -> Result<Progress, std::sync::Arc<Unavailable>> {
         if !asked.upstream.is_silent() {
-            return download.opened().await;
+            return self.downloads.opened(download).await;
         }
         let budget = self.patience.budget;
         let late = |_elapsed| std::sync::Arc::new(Unavailable::Upstream(Silence::NoAnswer(budget).into()));
-        tokio::time::timeout(budget, download.opened()).await.map_err(late)?
+        tokio::time::timeout(budget, self.downloads.opened(download)).await.map_err(late)?
     }
 
     fn downloading(
