@@ -24,7 +24,7 @@ impl Ranges {
         let touched = &self.0[first..behind];
         let start = touched.first().map_or(range.start, |held| held.start.min(range.start));
         let end = touched.last().map_or(range.end, |held| held.end.max(range.end));
-        self.0.splice(first..behind, [start..end]);
+        self.0.splice(first..behind, std::iter::once(start..end));
     }
 
     /// How many bytes from the start on are here without a gap.

@@ -58,7 +58,7 @@ async fn manifest(client: &Client) -> Result<FetchedManifest, FetchError> {
 }
 
 async fn blob(client: &Client, offset: u64) -> Result<BlobAnswer, FetchError> {
-    client.blob(&repository(), &Digest::sha256(b"blob"), offset).await
+    client.blob(&repository(), &Digest::sha256(b"blob"), offset, None).await
 }
 
 /// The bytes of a blob's answer; an error where the body broke off.
