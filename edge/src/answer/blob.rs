@@ -72,7 +72,7 @@ impl Answerer {
 
     /// How long the upstream says that the blob is, if it says so in time.
     async fn upstream_size(&self, asked: &Asked<'_>, digest: &Digest) -> Result<Option<u64>, Unavailable> {
-        let patience = self.patience(asked.upstream);
+        let patience = self.patience.first_byte;
         match tokio::time::timeout(patience, asked.upstream.head_blob(&asked.place.repository, digest)).await
         {
             Ok(size) => Ok(size?),
