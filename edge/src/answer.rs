@@ -2,6 +2,7 @@
 
 mod blob;
 mod manifest;
+mod proof;
 
 use std::time::Duration;
 

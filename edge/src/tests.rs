@@ -3,6 +3,7 @@
 mod health;
 mod moods;
 mod negative;
+mod others;
 mod registry;
 mod upstream;
 

@@ -29,6 +29,12 @@ impl Answerer {
         let answered = |why: &Unavailable| why.answer(ErrorCode::BlobUnknown);
         store::recall(&self.store, &self.metadata, &digest).await;
         loop {
+            if !self.may_give(&asked, &digest).await.map_err(|why| answered(&why))? {
+                return match asked.head {
+                    true => self.blob_head(&asked, &digest, None).await,
+                    false => self.proving(&asked, &digest).await,
+                };
+            }
             let link = self.link(&asked, &digest).await.map_err(|why| answered(&why))?;
             if link.is_some()
                 && let Some(mut response) = not_modified(asked.headers, &digest)
@@ -133,6 +139,10 @@ impl Answerer {
                 Joined::Held => return Ok(None),
             };
             let foreign = *download.place() != asked.place;
+            if foreign && !self.may_give(asked, digest).await? {
+                // Another upstream's download has begun since the look at what is here.
+                return Ok(None);
+            }
             if foreign && link.is_none() {
                 link = self.link(asked, digest).await?;
             }
@@ -190,7 +200,7 @@ impl Answerer {
 }
 
 /// What of a blob a client gets.
-enum Part {
+pub(super) enum Part {
     Whole {
         length: u64,
     },
@@ -203,7 +213,7 @@ enum Part {
 }
 
 /// What the request's `Range` asks of `length` bytes.
-fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
+pub(super) fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
     let asked = headers.get(header::RANGE).and_then(|value| ByteRange::parse(value.to_str().ok()?));
     match asked.map(|asked| asked.resolve(length)) {
         None => Ok(Part::Whole { length }),
@@ -217,7 +227,7 @@ fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
 }
 
 impl Part {
-    fn range(&self) -> Range<u64> {
+    pub(super) fn range(&self) -> Range<u64> {
         match self {
             Self::Whole { length } => 0..*length,
             Self::Some { range, .. } => range.clone(),
@@ -225,7 +235,7 @@ impl Part {
         }
     }
 
-    fn response(&self, body: Body, digest: &Digest) -> Response<Body> {
+    pub(super) fn response(&self, body: Body, digest: &Digest) -> Response<Body> {
         let mut response = Response::new(body);
         blob_headers(&mut response, digest);
         let headers = response.headers_mut();
