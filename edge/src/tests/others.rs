@@ -211,3 +211,31 @@ async fn only_clients_that_may_name_any_registry_cost_anything() {
         assert!(body.contains(sentence), "{address}: {body}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_upstream_makes_the_edge_serve_a_web_page() {
+    let manifest = br#"{"schemaVersion":2,"mediaType":"text/html","layers":[{"mediaType":"text/html","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}]}"#;
+    let registry = Registry::scripted(move |method, target| {
+        if target.contains("/manifests/") {
+            return Some(manifest_reply(method, manifest));
+        }
+        let html = "Content-Type: text/html\r\n";
+        Some(reply(method, "200 OK", html, r#"{"name":"<script>","tags":[],"manifests":[]}"#))
+    })
+    .await;
+    let mut settings = empty();
+    listed(&mut settings, "r.example", &registry);
+    let data = tempfile::tempdir().expect("directory");
+    let edge = start(&settings, data.path()).await;
+    let digest = Digest::sha256(b"x");
+    for (path, content_type) in [
+        ("manifests/latest".to_owned(), "application/octet-stream"),
+        ("tags/list".to_owned(), "application/json"),
+        (format!("referrers/{digest}"), "application/vnd.oci.image.index.v1+json"),
+    ] {
+        let answer = ask(&edge, &format!("/v2/team/app/{path}"), None).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert_eq!(answer.header("content-type"), content_type, "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+    }
+}

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 /// A failure that comes sooner costs nobody anything worth saving.
-const COSTS_NOTHING: Duration = Duration::from_millis(20);
+const COSTS_NOTHING: Duration = Duration::from_millis(50);
 /// How long an upstream that says 429 and not for how long is left alone at first; doubles with each.
 const LIMITED: Duration = Duration::from_secs(10);
 /// The shortest time that a 429 counts.
