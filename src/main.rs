@@ -98,7 +98,7 @@ fn run_edge(flags: &NodeFlags, upstreams: &[Url]) -> anyhow::Result<()> {
     let mut mistakes = loaded.node.validate();
     mistakes.extend(upstreams.iter().filter_map(|url| loaded.role.add_upstream(url).err()));
     mistakes.extend(loaded.role.validate());
-    if loaded.role.upstream.named.is_empty() && mistakes.is_empty() {
+    if loaded.role.upstream.named.is_empty() && !loaded.role.upstream.allow_any && mistakes.is_empty() {
         mistakes.push(
             "an edge needs a registry to stand in front of: --upstream URL, or upstream.<name>.url"
                 .to_owned(),

@@ -12,6 +12,7 @@ mod harness {
     pub(crate) mod image;
     pub(crate) mod large;
     pub(crate) mod metrics;
+    pub(crate) mod namespace;
     pub(crate) mod node;
     pub(crate) mod noise;
     pub(crate) mod postgres;
@@ -49,6 +50,7 @@ mod bad_input {
 
 /// The store of an edge: who watches it, and what it lives through.
 mod cache {
+    mod black_hole;
     mod damage;
     mod full_disk;
     mod kills;

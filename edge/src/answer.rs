@@ -2,14 +2,16 @@
 
 mod blob;
 mod manifest;
+mod proof;
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use oci::{
     digest::Digest,
     error::{ApiError, ErrorCode},
     http::{Body, Check, Client, RequestBody, RouteLabel, empty_response, error_response, json_response},
+    manifest::media_type,
     route::{Query, Route, decode_path},
 };
 use tokio_util::task::TaskTracker;
@@ -26,7 +28,7 @@ use crate::{
     store::{Scrubber, Store},
     tags::Tags,
     unavailable::Unavailable,
-    upstream::{Upstream, Upstreams},
+    upstream::{Caller, Upstream, Upstreams},
 };
 
 static API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -71,6 +73,29 @@ struct Asked<'a> {
     place: Place,
 }
 
+/// What can be listed of a repository.
+enum Listing {
+    Tags,
+    Referrers(Digest),
+}
+
+impl Listing {
+    /// Behind the repository.
+    fn path(&self) -> String {
+        match self {
+            Self::Tags => "tags/list".to_owned(),
+            Self::Referrers(digest) => format!("referrers/{digest}"),
+        }
+    }
+
+    fn media_type(&self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Tags => "application/json",
+            Self::Referrers(_) => media_type::IMAGE_INDEX,
+        })
+    }
+}
+
 impl Answerer {
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<RequestBody>) -> Response<Body> {
@@ -78,7 +103,7 @@ impl Answerer {
         let namespace = query.get("ns").map(str::to_owned);
         let (label, result) = match self.understand(&request, namespace.as_deref()) {
             Err(error) => ("other", Err(error)),
-            Ok((upstream, route)) => (route.label(), self.serve(&request, upstream, route).await),
+            Ok((upstream, route)) => (route.label(), self.serve(&request, upstream.as_ref(), route).await),
         };
         let mut response = result.unwrap_or_else(|error| error_response(&error));
         let headers = response.headers_mut();
@@ -94,11 +119,15 @@ impl Answerer {
         &self,
         request: &Request<RequestBody>,
         namespace: Option<&str>,
-    ) -> Result<(Option<&std::sync::Arc<Upstream>>, Route), ApiError> {
+    ) -> Result<(Option<std::sync::Arc<Upstream>>, Route), ApiError> {
         let path = decode_path(request.uri().path())?;
         let named = naming::split(&path, namespace)?;
         let route = Route::parse(&named.path)?;
         let upstream = self.upstreams.find(named.registry.as_deref());
+        let upstream = match (upstream, named.registry.as_deref()) {
+            (None, Some(registry)) => self.upstreams.unlisted(registry, self.caller(request)?),
+            (upstream, _) => upstream,
+        };
         match (&upstream, named.registry, route.repository()) {
             (None, Some(registry), _) => Err(ErrorCode::Denied
                 .error(format!("this mirror does not stand in front of {registry}; its operator can add upstream.{registry:?}.url"))),
@@ -132,9 +161,9 @@ impl Answerer {
         match route {
             Route::Manifest(_, reference) => self.manifest(asked, reference).await,
             Route::Blob(_, digest) => self.blob(asked, digest).await,
-            Route::Tags(_) => self.listing(asked, "tags/list", request.uri()).await,
+            Route::Tags(_) => self.listing(asked, Listing::Tags, request.uri()).await,
             Route::Referrers(_, digest) => {
-                self.listing(asked, &format!("referrers/{digest}"), request.uri()).await
+                self.listing(asked, Listing::Referrers(digest), request.uri()).await
             }
             Route::Uploads(_) | Route::Upload(..) => Err(read_only()),
             Route::Version | Route::Catalog => {
@@ -143,12 +172,20 @@ impl Answerer {
         }
     }
 
+    /// Who asks, as far as that decides what they may have.
+    fn caller(&self, request: &Request<RequestBody>) -> Result<Caller, ApiError> {
+        match (self.openness, request.extensions().get::<Client>()) {
+            (Openness::Everybody, _) => Ok(Caller::Anybody),
+            (Openness::Listed, Some(client)) => Ok(Caller::At(client.remote.ip())),
+            (Openness::Listed, None) => Err(ErrorCode::Denied.error("this request comes from nowhere")),
+        }
+    }
+
     /// Whether this client may pull through `upstream`.
     fn admit(&self, request: &Request<RequestBody>, upstream: &Upstream) -> Result<(), ApiError> {
-        let address: Option<IpAddr> = request.extensions().get::<Client>().map(|client| client.remote.ip());
-        let open = match self.openness {
-            Openness::Everybody => true,
-            Openness::Listed => address.is_some_and(|address| upstream.is_open_to(address)),
+        let open = match self.caller(request)? {
+            Caller::Anybody => true,
+            Caller::At(address) => upstream.is_open_to(address),
         };
         if open {
             return Ok(());
@@ -160,8 +197,14 @@ impl Answerer {
     }
 
     /// A listing as the upstream gives it now: not cached, since a stale one could not be told from a fresh one.
-    async fn listing(&self, asked: Asked<'_>, path: &str, uri: &Uri) -> Result<Response<Body>, ApiError> {
-        let patience = self.patience(asked.upstream);
+    async fn listing(
+        &self,
+        asked: Asked<'_>,
+        listing: Listing,
+        uri: &Uri,
+    ) -> Result<Response<Body>, ApiError> {
+        let path = &listing.path();
+        let patience = self.patience.first_byte;
         let query = uri.query().map(without_namespace).filter(|query| !query.is_empty());
         let listed = asked.upstream.listing(&asked.place.repository, path, query.as_deref(), patience).await;
         let (headers, bytes) =
@@ -173,18 +216,14 @@ impl Answerer {
         if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
             response.headers_mut().insert(header::LINK, next);
         }
-        for name in [header::CONTENT_TYPE, HeaderName::from_static("oci-filters-applied")] {
-            if let Some(value) = headers.get(&name) {
-                response.headers_mut().insert(name, value.clone());
-            }
+        if let Some(filters) = headers.get("oci-filters-applied") {
+            response.headers_mut().insert("oci-filters-applied", filters.clone());
         }
+        // Ours, whatever the upstream calls it.
+        response.headers_mut().insert(header::CONTENT_TYPE, listing.media_type());
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         self.status(&mut response, CacheStatus::Passed);
         Ok(response)
-    }
-
-    fn patience(&self, upstream: &Upstream) -> Duration {
-        if upstream.is_silent() { self.patience.budget } else { self.patience.first_byte }
     }
 
     fn status(&self, response: &mut Response<Body>, status: CacheStatus) {

@@ -5,6 +5,7 @@
 mod cache;
 mod caller;
 mod problem;
+mod upstreams;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use oci::http::{Body, RequestBody, RouteLabel, json_response};
@@ -48,6 +49,7 @@ async fn route(answerer: &Answerer, request: Request<RequestBody>) -> Result<Res
             _ => Err(Problem::method_not_allowed("GET")),
         },
         "cache" => cache::answer(answerer, rest, request).await,
+        "upstreams" => upstreams::answer(answerer, rest, &request).await,
         _ => Err(Problem::not_found(format!("there is nothing at {path}"))),
     }
 }

@@ -40,7 +40,7 @@ use crate::{
     store::{Scrubber, Store},
     tags::Tags,
     upkeep::Upkeep,
-    upstream::Upstreams,
+    upstream::{UpstreamCollector, Upstreams},
     usage::Uses,
 };
 
@@ -94,6 +94,7 @@ impl Edge {
     ) -> Result<Arc<Self>, StartError> {
         let metrics = Metrics::register(registry);
         let upstreams = Upstreams::new(settings, &metrics)?;
+        registry.register_collector(Box::new(UpstreamCollector(upstreams.clone())));
         let store = Store::open(data, &settings.cache, metrics.store.clone())?;
         let reserve_used = metrics.store.reserve_used.clone();
         let metadata = Metadata::open(data, settings.cache.metadata_reserve.0, reserve_used).await?;

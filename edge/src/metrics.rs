@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     pub served_upstream: Counter,
     received: Family<UpstreamLabel, Counter>,
     answers: Family<OutcomeLabel, Counter>,
+    said_no_again: Family<UpstreamLabel, Counter>,
     /// Downloads that run now.
     pub downloads_running: Gauge,
     /// Requests that wait for the first byte of a download.
@@ -63,6 +64,7 @@ impl Metrics {
             served_upstream,
             received: Family::default(),
             answers: Family::default(),
+            said_no_again: Family::default(),
             downloads_running: Gauge::default(),
             downloads_waiting: Gauge::default(),
             downloads_corrupt: Counter::default(),
@@ -84,6 +86,11 @@ impl Metrics {
             "roadstead_upstream_answers",
             "What upstreams said: ok, said_no, failed, silent",
             metrics.answers.clone(),
+        );
+        registry.register(
+            "roadstead_upstream_said_no_again",
+            "Questions answered with a no that the upstream had said not long before, without asking it again",
+            metrics.said_no_again.clone(),
         );
         registry.register(
             "roadstead_downloads_running",
@@ -121,6 +128,11 @@ impl Metrics {
     /// Counts a blob that `upstream` got wrong.
     pub(crate) fn blamed(&self, upstream: &str) {
         self.blamed.get_or_create(&UpstreamLabel { upstream: upstream.to_owned() }).inc();
+    }
+
+    /// Counts a *no* of `upstream` that was given out again.
+    pub(crate) fn said_no_again(&self, upstream: &str) {
+        self.said_no_again.get_or_create(&UpstreamLabel { upstream: upstream.to_owned() }).inc();
     }
 
     /// Counts what `upstream` said.

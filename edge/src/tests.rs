@@ -1,6 +1,11 @@
 //! The whole edge in front of a scripted upstream, in one process.
 
 mod downloads;
+mod health;
+mod moods;
+mod negative;
+mod others;
+mod registry;
 mod upstream;
 
 use std::{path::Path, time::Duration};
@@ -25,6 +30,8 @@ fn settings(upstream: &Upstream, capacity: u64) -> Settings {
     settings.cache.keep_free = Some(Size(0));
     settings.download.stall = oci::settings::Span(Duration::from_millis(300));
     settings.download.tries = 50;
+    // What an upstream said no to is asked for again; `negative` tests the opposite.
+    settings.freshness.negative = oci::settings::Span(Duration::ZERO);
     settings
 }
 

@@ -152,10 +152,10 @@ impl Upkeep {
                     return;
                 }
             };
-            if let Some(upstream) = self.upstreams.find(Some(&place.upstream)) {
+            if let Some(upstream) = self.upstreams.of_name(&place.upstream) {
                 let size = self.metadata.remembered_link(&place, &digest).and_then(|link| link.size);
                 // Nobody waits for it: it goes on by itself, and is begun again at the next look if it fails.
-                self.downloads.join(&place, upstream, &digest, size);
+                self.downloads.join(&place, &upstream, &digest, size);
             }
         }
     }

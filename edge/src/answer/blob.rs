@@ -29,6 +29,12 @@ impl Answerer {
         let answered = |why: &Unavailable| why.answer(ErrorCode::BlobUnknown);
         store::recall(&self.store, &self.metadata, &digest).await;
         loop {
+            if !self.may_give(&asked, &digest).await.map_err(|why| answered(&why))? {
+                return match asked.head {
+                    true => self.blob_head(&asked, &digest, None).await,
+                    false => self.proving(&asked, &digest).await,
+                };
+            }
             let link = self.link(&asked, &digest).await.map_err(|why| answered(&why))?;
             if link.is_some()
                 && let Some(mut response) = not_modified(asked.headers, &digest)
@@ -77,7 +83,7 @@ impl Answerer {
 
     /// How long the upstream says that the blob is, if it says so in time.
     async fn upstream_size(&self, asked: &Asked<'_>, digest: &Digest) -> Result<Option<u64>, Unavailable> {
-        let patience = self.patience(asked.upstream);
+        let patience = self.patience.first_byte;
         match tokio::time::timeout(patience, asked.upstream.head_blob(&asked.place.repository, digest)).await
         {
             Ok(size) => Ok(size?),
@@ -139,6 +145,10 @@ impl Answerer {
                 Joined::Avoided(why) => return Err(std::sync::Arc::new(why)),
             };
             let foreign = *download.place() != asked.place;
+            if foreign && !self.may_give(asked, digest).await? {
+                // Another upstream's download has begun since the look at what is here.
+                return Ok(None);
+            }
             if foreign && link.is_none() {
                 link = self.link(asked, digest).await?;
             }
@@ -196,7 +206,7 @@ impl Answerer {
 }
 
 /// What of a blob a client gets.
-enum Part {
+pub(super) enum Part {
     Whole {
         length: u64,
     },
@@ -209,7 +219,7 @@ enum Part {
 }
 
 /// What the request's `Range` asks of `length` bytes.
-fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
+pub(super) fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
     let asked = headers.get(header::RANGE).and_then(|value| ByteRange::parse(value.to_str().ok()?));
     match asked.map(|asked| asked.resolve(length)) {
         None => Ok(Part::Whole { length }),
@@ -223,7 +233,7 @@ fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
 }
 
 impl Part {
-    fn range(&self) -> Range<u64> {
+    pub(super) fn range(&self) -> Range<u64> {
         match self {
             Self::Whole { length } => 0..*length,
             Self::Some { range, .. } => range.clone(),
@@ -231,7 +241,7 @@ impl Part {
         }
     }
 
-    fn response(&self, body: Body, digest: &Digest) -> Response<Body> {
+    pub(super) fn response(&self, body: Body, digest: &Digest) -> Response<Body> {
         let mut response = Response::new(body);
         blob_headers(&mut response, digest);
         let headers = response.headers_mut();

@@ -211,7 +211,11 @@ fn understand(answerer: &Answerer, image: &str) -> Result<(Place, Reference), Pr
     let named = naming::split(&path, None).map_err(|error| wrong(error.message().to_owned()))?;
     let repository = named.path.strip_prefix("/v2/").unwrap_or_default().parse();
     let repository = repository.map_err(|error| wrong(format!("{error}")))?;
-    let Some(upstream) = answerer.upstreams.find(named.registry.as_deref()) else {
+    let upstream = match named.registry.as_deref() {
+        Some(registry) => answerer.upstreams.of_name(registry),
+        None => answerer.upstreams.find(None),
+    };
+    let Some(upstream) = upstream else {
         return Err(Problem::not_found(format!(
             "{image}: this edge does not stand in front of that registry"
         )));

@@ -190,6 +190,7 @@ impl Metadata {
     pub(crate) async fn forget_links(&self, digest: &Digest) -> Result<(), sqlx::Error> {
         // All of them: what is forgotten is one look into the database away.
         self.links.invalidate_all();
+        self.proofs.invalidate_all();
         self.write(&Write::ForgetLinks(digest)).await
     }
 }

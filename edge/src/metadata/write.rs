@@ -22,6 +22,11 @@ pub(super) enum Write<'a> {
         place: &'a Place,
         link: &'a Link,
     },
+    /// The upstream has sent the whole blob.
+    Proof {
+        place: &'a Place,
+        link: &'a Link,
+    },
     Tag {
         place: &'a Place,
         tag: &'a Tag,
@@ -59,10 +64,15 @@ impl Write<'_> {
             Self::Link { place, link } => insert_link(connection, place, link).await,
             Self::Blob { place, link } => {
                 insert_link(connection, place, link).await?;
+                prove(connection, place, link).await?;
                 let Some(size) = link.size else { return Ok(()) };
                 let row =
                     Row { key: Key::of(&link.digest), size, used: now(), frequency: 1, verified: now() };
                 upsert_blob(connection, &row).await
+            }
+            Self::Proof { place, link } => {
+                insert_link(connection, place, link).await?;
+                prove(connection, place, link).await
             }
             Self::Tag { place, tag, record } => write_tag(connection, place, tag, record).await,
             Self::ForgetTag { place, tag } => {
@@ -147,6 +157,11 @@ async fn insert_link(
          ON CONFLICT (upstream, repository, digest) DO UPDATE SET size = coalesce(excluded.size, size)";
     let insert = at(statement, place).bind(link.digest.as_str()).bind(link.size.map(integer));
     insert.execute(connection).await.map(drop)
+}
+
+async fn prove(connection: &mut SqliteConnection, place: &Place, link: &Link) -> Result<(), sqlx::Error> {
+    let statement = "UPDATE link SET proven = 1 WHERE upstream = $1 AND repository = $2 AND digest = $3";
+    at(statement, place).bind(link.digest.as_str()).execute(connection).await.map(drop)
 }
 
 async fn write_tag(

@@ -1,6 +1,6 @@
 //! Manifests and blobs out of a registry.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Client, Failure, FetchError, Silence,
+    rate::retry_after,
     send::{Call, Scope},
 };
 use crate::{
@@ -104,8 +105,8 @@ impl Client {
         }
         let text = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let media_type = text("content-type");
-        if media_type.as_deref().is_some_and(is_web_page) {
-            return Err(Failure::Unreadable("a web page came in place of a manifest").into());
+        if is_page(response.headers()) {
+            return Err(page());
         }
         let told: Option<Digest> = text("docker-content-digest").and_then(|d| d.parse().ok());
         let bytes = self.read(response, self.0.config.manifest_limit).await?;
@@ -135,6 +136,7 @@ impl Client {
         let response = self.call(Method::HEAD, &path, repository, as_it_is(), timeout).await?;
         match response.status() {
             StatusCode::OK if is_encoded(response.headers()) => Err(other_encoding()),
+            StatusCode::OK if is_page(response.headers()) => Err(page()),
             StatusCode::OK => Ok(content_length(response.headers())),
             StatusCode::NOT_FOUND => self.blob(repository, digest, 0, None).await.map(|answer| answer.length),
             _ => Err(not_ok(response, timeout).await),
@@ -163,6 +165,7 @@ impl Client {
         let response = self.call(Method::GET, &path, repository, headers, timeout).await?;
         match response.status() {
             _ if is_encoded(response.headers()) => Err(other_encoding()),
+            StatusCode::OK if is_page(response.headers()) => Err(page()),
             StatusCode::OK => {
                 let length = content_length(response.headers());
                 Ok(BlobAnswer { offset: 0, end: None, length, body: response.into_body() })
@@ -267,8 +270,14 @@ fn other_encoding() -> FetchError {
     Failure::Unreadable("the blob came in another encoding").into()
 }
 
-fn is_web_page(media_type: &str) -> bool {
-    media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/html"))
+pub(super) fn is_page(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.and_then(|media_type| media_type.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/html"))
+}
+
+fn page() -> FetchError {
+    Failure::Unreadable("a web page came in place of what was asked for").into()
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -302,9 +311,8 @@ async fn not_ok(response: Response<Incoming>, timeout: Duration) -> FetchError {
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Refused(status).into(),
         StatusCode::TOO_MANY_REQUESTS => {
-            let seconds =
-                response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-            Failure::RateLimited { retry_after: seconds.map(Duration::from_secs) }.into()
+            let retry_after = retry_after(response.headers(), SystemTime::now());
+            Failure::RateLimited { retry_after }.into()
         }
         _ => Failure::Status(status).into(),
     }
