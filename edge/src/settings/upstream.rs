@@ -283,3 +283,59 @@ pub(super) fn name_of(url: &Url) -> Option<String> {
         Some(port) => format!("{host}:{port}"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(change: impl FnOnce(&mut UpstreamSettings)) -> Vec<String> {
+        let mut one = UpstreamSettings { url: "https://r.example".parse().ok(), ..Default::default() };
+        change(&mut one);
+        let mut mistakes = Vec::new();
+        one.validate("upstream.r", &mut mistakes);
+        mistakes
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told() {
+        let here = || Some(PathBuf::from("/dev/null"));
+        assert_eq!(mistakes(|_| {}), Vec::<String>::new());
+        assert_eq!(mistakes(|one| one.refresh_token_file = here()), Vec::<String>::new());
+        type Change = fn(&mut UpstreamSettings);
+        let wrong: [(Change, &str); 6] = [
+            (|one| one.username = Some("ship".into()), "go together"),
+            (|one| one.password_file = Some("/dev/null".into()), "go together"),
+            (|one| one.client_key = Some("/dev/null".into()), "go together"),
+            (|one| one.refresh_token_file = Some("/no/such/file".into()), "cannot be read"),
+            (|one| one.url = "https://ship:harbour@r.example".parse().ok(), "holds a user"),
+            (|one| one.url = "ftp://r.example".parse().ok(), "is not http://host:port"),
+        ];
+        for (change, expected) in wrong {
+            let told = mistakes(change);
+            assert!(told.len() == 1 && told[0].contains(expected), "{expected}: {told:?}");
+            assert!(!told[0].contains("harbour"), "no password in a message: {told:?}");
+        }
+        let both = mistakes(|one| {
+            one.username = Some("ship".into());
+            one.password_file = here();
+            one.refresh_token_file = here();
+        });
+        assert!(both[0].contains("exclude each other"), "{both:?}");
+        let health = UpstreamHealthSettings { first_pause: Span(Duration::ZERO), ..Default::default() };
+        assert_eq!(health.validate().len(), 1);
+    }
+
+    #[test]
+    fn an_upstream_is_named_after_its_host_and_docker_hub_has_one_name() {
+        for (url, name) in [
+            ("https://r.example", "r.example"),
+            ("http://127.0.0.1:5000", "127.0.0.1:5000"),
+            ("https://registry-1.docker.io", "docker.io"),
+            ("https://index.docker.io/", "docker.io"),
+            ("https://docker.io:8443", "docker.io:8443"),
+        ] {
+            let url = url.parse().expect("a URL");
+            assert_eq!(name_of(&url).as_deref(), Some(name), "{url}");
+        }
+    }
+}

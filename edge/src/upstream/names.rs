@@ -111,19 +111,18 @@ impl Upstreams {
         self.find(Some(name)).or_else(|| self.0.unlisted.as_ref()?.get(name))
     }
 
-    /// A registry that is not listed, where such may be asked and the client at `address` may name one; `None` as address
-    /// stands for every client.
-    pub(crate) fn unlisted(&self, name: &str, address: Caller) -> Option<Arc<Upstream>> {
+    /// A registry that is not listed, where such may be asked and `caller` may name one.
+    pub(crate) fn unlisted(&self, name: &str, caller: Caller) -> Option<Arc<Upstream>> {
         let unlisted = self.0.unlisted.as_ref()?;
         // Before anything is spent on the name.
-        let admitted = match address {
+        let admitted = match caller {
             Caller::Anybody => true,
             Caller::At(address) => is_within(&unlisted.clients, address),
         };
         admitted.then(|| unlisted.get(name)).flatten()
     }
 
-    /// The listed ones with their names, in no order.
+    /// The listed ones, in no order.
     pub(crate) fn listed(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.0.listed.values()
     }
