@@ -86,6 +86,9 @@ impl Answerer {
         if let Some(namespace) = namespace.and_then(|name| HeaderValue::try_from(name).ok()) {
             headers.insert(OCI_NAMESPACE.clone(), namespace);
         }
+        if let Some(status) = response.extensions().get::<CacheStatus>() {
+            self.metrics.answers_of_cache.count(label, *status);
+        }
         response.extensions_mut().insert(RouteLabel(label));
         response
     }
@@ -189,6 +192,8 @@ impl Answerer {
 
     fn status(&self, response: &mut Response<Body>, status: CacheStatus) {
         response.headers_mut().insert(CACHE_STATUS.clone(), cache_status::header(&self.identifier, status));
+        // Counted where the answer goes out, so that no answer is counted twice.
+        response.extensions_mut().insert(status);
     }
 
     /// What `/readyz` shows.
