@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Openness,
+    api::about::About,
     cache_status::{self, CacheStatus},
     download::Downloads,
     images::Images,
@@ -23,7 +24,7 @@ use crate::{
     metadata::{Metadata, Place},
     metrics::Metrics,
     naming,
-    store::{Scrubber, Store},
+    store::{Prober, Scrubber, Store},
     tags::Tags,
     unavailable::Unavailable,
     upstream::{Upstream, Upstreams},
@@ -50,6 +51,8 @@ pub(crate) struct Answerer {
     pub(crate) images: std::sync::Arc<Images>,
     pub(crate) scrubber: std::sync::Arc<Scrubber>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) about: About,
+    pub(crate) prober: Prober,
 }
 
 /// How long upstreams are waited for.

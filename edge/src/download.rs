@@ -6,6 +6,7 @@
 
 mod body;
 mod fetch;
+mod view;
 mod writer;
 
 use std::{
