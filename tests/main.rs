@@ -55,6 +55,15 @@ mod cache {
     mod operator;
 }
 
+/// What operators see of a node, and do to it.
+mod operators {
+    mod cache;
+    mod command;
+    mod listener;
+    mod login;
+    mod status;
+}
+
 mod cluster;
 mod collection;
 mod conformance;
