@@ -59,6 +59,7 @@ mod cache {
 mod operators {
     mod cache;
     mod command;
+    mod identities;
     mod listener;
     mod login;
     mod status;
