@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use url::Url;
 
 pub(crate) use node::NodeFlags;
-pub(crate) use operator::{Access, CacheCommand, LoginFlags, Operator};
+pub(crate) use operator::{Access, CacheCommand, DoctorFlags, LoginFlags, Operator};
 
 /// A pull-through caching edge mirror network for container images.
 #[derive(Debug, Parser)]

@@ -5,6 +5,7 @@
 
 mod api;
 mod cache;
+mod doctor;
 mod http;
 mod login;
 mod page;
@@ -56,5 +57,6 @@ async fn dispatch(command: Operator) -> anyhow::Result<Verdict> {
         Operator::Login(flags) => login::login(&flags).await,
         Operator::Status { access } => status::status(&access).await,
         Operator::Cache(command) => cache::run(command).await,
+        Operator::Doctor(flags) => doctor::doctor(flags).await,
     }
 }

@@ -59,10 +59,14 @@ mod cache {
 mod operators {
     mod cache;
     mod command;
+    mod doctor;
+    mod doctor_files;
     mod identities;
     mod listener;
     mod login;
+    mod proxy;
     mod status;
+    mod tls_relay;
 }
 
 mod cluster;

@@ -17,6 +17,8 @@ pub(crate) enum Operator {
     /// See and change what an edge holds
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Say why a pull through a node or a registry would work, be slow or fail, and what to do about it
+    Doctor(DoctorFlags),
 }
 
 /// How a node's API is reached.
@@ -90,6 +92,28 @@ pub(crate) enum CacheCommand {
         #[command(flatten)]
         access: Access,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorFlags {
+    /// Edges, origins or other registries: http://edge:5001, https://registry.example
+    #[arg(value_name = "URL", required = true, value_parser = registry_url)]
+    pub(crate) urls: Vec<Url>,
+    /// Pull this image, as a client names it there; by default one that the edge says it holds
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// Where the node's API is, if not at the URL itself
+    #[arg(long, value_name = "URL", value_parser = registry_url)]
+    pub(crate) api: Option<Url>,
+    /// How clients reach the edge, for the files that are printed; by default the URL itself
+    #[arg(long, value_name = "URL", value_parser = registry_url)]
+    pub(crate) clients_use: Option<Url>,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// A PEM file with certificates to trust besides those that the system trusts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// `http://host:port` or `https://host`.
