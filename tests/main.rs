@@ -67,6 +67,7 @@ mod operators {
     mod proxy;
     mod status;
     mod tls_relay;
+    mod watching;
 }
 
 mod cluster;
