@@ -1,6 +1,7 @@
 //! The command line: parse, wire, run.
 
 mod cli;
+mod command;
 mod config;
 mod node;
 mod settings;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Origin(flags) => run_origin(&flags),
         Command::Edge { node, upstream } => run_edge(&node, &upstream),
+        Command::Operator(command) => return command::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

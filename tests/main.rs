@@ -57,6 +57,21 @@ mod cache {
     mod operator;
 }
 
+/// What operators see of a node, and do to it.
+mod operators {
+    mod cache;
+    mod command;
+    mod doctor;
+    mod doctor_files;
+    mod identities;
+    mod listener;
+    mod login;
+    mod proxy;
+    mod status;
+    mod tls_relay;
+    mod watching;
+}
+
 mod cluster;
 mod collection;
 mod conformance;

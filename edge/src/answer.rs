@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Openness,
+    api::about::About,
     cache_status::{self, CacheStatus},
     download::Downloads,
     images::Images,
@@ -25,7 +26,7 @@ use crate::{
     metadata::{Metadata, Place},
     metrics::Metrics,
     naming,
-    store::{Scrubber, Store},
+    store::{Prober, Scrubber, Store},
     tags::Tags,
     unavailable::Unavailable,
     upstream::{Caller, Upstream, Upstreams},
@@ -52,6 +53,8 @@ pub(crate) struct Answerer {
     pub(crate) images: std::sync::Arc<Images>,
     pub(crate) scrubber: std::sync::Arc<Scrubber>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) about: About,
+    pub(crate) prober: Prober,
 }
 
 /// How long upstreams are waited for.
@@ -110,6 +113,9 @@ impl Answerer {
         headers.insert(API_VERSION.clone(), HeaderValue::from_static("registry/2.0"));
         if let Some(namespace) = namespace.and_then(|name| HeaderValue::try_from(name).ok()) {
             headers.insert(OCI_NAMESPACE.clone(), namespace);
+        }
+        if let Some(status) = response.extensions().get::<CacheStatus>() {
+            self.metrics.answers_of_cache.count(label, *status);
         }
         response.extensions_mut().insert(RouteLabel(label));
         response
@@ -228,6 +234,8 @@ impl Answerer {
 
     fn status(&self, response: &mut Response<Body>, status: CacheStatus) {
         response.headers_mut().insert(CACHE_STATUS.clone(), cache_status::header(&self.identifier, status));
+        // Counted where the answer goes out, so that no answer is counted twice.
+        response.extensions_mut().insert(status);
     }
 
     /// What `/readyz` shows.

@@ -3,6 +3,11 @@
 use std::fmt;
 
 use http::HeaderValue;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
 
 /// What the cache did for one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +26,73 @@ pub(crate) enum CacheStatus {
     Collapsed,
     /// Not in the cache, and not kept for want of room, or because nothing was transferred.
     Passed,
+}
+
+impl CacheStatus {
+    const ALL: [Self; 7] = [
+        Self::Hit,
+        Self::Offline,
+        Self::Revalidated,
+        Self::Changed,
+        Self::Stored,
+        Self::Collapsed,
+        Self::Passed,
+    ];
+
+    /// The word in the metric.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Offline => "offline",
+            Self::Revalidated => "revalidated",
+            Self::Changed => "changed",
+            Self::Stored => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Passed => "passed",
+        }
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct AnswerLabels {
+    kind: &'static str,
+    status: &'static str,
+}
+
+/// Answers counted by kind of content and by what the cache did for them.
+#[derive(Clone, Debug)]
+pub(crate) struct AnswerCounts {
+    family: Family<AnswerLabels, Counter>,
+    /// Those of the pull path: a hit takes no lock to be counted.
+    manifests: [Counter; CacheStatus::ALL.len()],
+    blobs: [Counter; CacheStatus::ALL.len()],
+}
+
+impl AnswerCounts {
+    /// Registers the metric.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let family: Family<AnswerLabels, Counter> = Family::default();
+        registry.register(
+            "roadstead_cache_answers",
+            "Answers without an error, by kind of content and by what Cache-Status says in them",
+            family.clone(),
+        );
+        let of = |kind| {
+            CacheStatus::ALL
+                .map(|status| family.get_or_create(&AnswerLabels { kind, status: status.word() }).clone())
+        };
+        let (manifests, blobs) = (of("manifest"), of("blob"));
+        Self { family, manifests, blobs }
+    }
+
+    /// Counts an answer to a request of the route `kind`.
+    pub(crate) fn count(&self, kind: &'static str, status: CacheStatus) {
+        match kind {
+            "manifest" => self.manifests[status as usize].inc(),
+            "blob" => self.blobs[status as usize].inc(),
+            _ => self.family.get_or_create(&AnswerLabels { kind, status: status.word() }).inc(),
+        };
+    }
 }
 
 impl fmt::Display for CacheStatus {

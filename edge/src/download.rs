@@ -13,6 +13,8 @@ mod part;
 mod plan;
 mod ranges;
 mod sidecar;
+mod view;
+
 mod writer;
 
 use std::{

@@ -31,13 +31,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     answer::Answerer,
+    api::about::About,
     download::Downloads,
     images::Images,
     manifests::Manifests,
     metadata::Metadata,
     metrics::Metrics,
     settings::Settings,
-    store::{Scrubber, Store},
+    store::{Prober, Scrubber, Store},
     tags::Tags,
     upkeep::Upkeep,
     upstream::{UpstreamCollector, Upstreams},
@@ -143,6 +144,8 @@ impl Edge {
             images,
             scrubber,
             tasks: tasks.clone(),
+            about: About::new(node_name, settings),
+            prober: Prober::new(data),
         };
         // Whether in time or not, it serves from now on.
         let _ = tokio::time::timeout(LOAD_PATIENCE, loaded).await;

@@ -1,7 +1,12 @@
 //! What an edge counts.
 //!
-//! Identity: every blob byte handed to a client is counted once in `blob_bytes_served`, under the place it came from;
-//! `upstream_bytes_received` counts bodies of manifests and blobs as they arrive, kept or not.
+//! These hold whenever no request runs, and a test checks them after a mixed load:
+//! - `roadstead_blob_bytes_served_total`, summed over `source`, is the bytes of blobs that clients received, plus, of
+//!   bodies that a client did not wait for, what had left the node before it noticed;
+//! - `roadstead_cache_answers_total{kind,status}` is the number of answers with that word in `Cache-Status`; summed over
+//!   `status` it is `roadstead_http_requests_total{route}` of the same kind without errors;
+//! - `roadstead_upstream_bytes_received_total` is what upstreams sent as bodies of manifests and blobs, kept or not;
+//! - those of the store are in [`crate::store::StoreMetrics`]'s module.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -9,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::store::StoreMetrics;
+use crate::{cache_status::AnswerCounts, store::StoreMetrics};
 
 /// Where served bytes came from.
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
@@ -50,6 +55,8 @@ pub(crate) struct Metrics {
     pub store: StoreMetrics,
     /// Bytes streamed to a client without being kept, for want of room.
     pub unkept: Counter,
+    /// Answers by what the cache did for them.
+    pub answers_of_cache: AnswerCounts,
 }
 
 impl Metrics {
@@ -71,6 +78,7 @@ impl Metrics {
             blamed: Family::default(),
             store: StoreMetrics::register(registry),
             unkept: Counter::default(),
+            answers_of_cache: AnswerCounts::register(registry),
         };
         registry.register(
             "roadstead_blob_bytes_served",

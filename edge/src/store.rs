@@ -14,6 +14,7 @@ mod key;
 mod load;
 mod metrics;
 mod partial;
+mod probe;
 mod quarantine;
 mod room;
 mod row;
@@ -36,6 +37,7 @@ use crate::{download::sidecar_of, settings::CacheSettings};
 pub(crate) use key::Key;
 pub(crate) use load::{load, recall};
 pub(crate) use metrics::StoreMetrics;
+pub(crate) use probe::{ProbeError, Prober};
 pub(crate) use room::Reservation;
 pub(crate) use row::{Changes, Held, Row, Seconds};
 pub(crate) use scrub::{Report, Scrubber};
@@ -60,8 +62,8 @@ pub(crate) struct Store {
     /// Taken while a blob's file appears or disappears, so that the removal of an old one cannot meet a new one.
     turns: [Mutex<()>; TURNS],
     metrics: StoreMetrics,
-    /// Told when a damaged blob was set aside.
-    pub(crate) damaged: Notify,
+    /// Told when something that is pinned may be lacking: it was damaged, or was just pinned.
+    pub(crate) lacking: Notify,
 }
 
 /// A whole blob, opened.
@@ -141,7 +143,7 @@ impl Store {
                 quarantine: Mutex::new(quarantine),
                 turns: [const { Mutex::new(()) }; TURNS],
                 metrics,
-                damaged: Notify::new(),
+                lacking: Notify::new(),
             })
         };
         let failed = |error| OpenError { path: data.to_owned(), error };
@@ -285,7 +287,7 @@ impl Store {
         index.held.quarantined = self.quarantine().bytes();
         self.publish(&index);
         drop(index);
-        self.damaged.notify_one();
+        self.lacking.notify_one();
     }
 
     /// Keeps the blob in `file`, which lies at its partial path, is whole and was verified: sync, rename, sync of the

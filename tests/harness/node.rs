@@ -75,6 +75,11 @@ impl Plan {
         self
     }
 
+    /// An edge whose configuration says what it stands in front of.
+    pub(crate) fn edge_without_upstream() -> Self {
+        Self::new("edge").listen("127.0.0.2:0")
+    }
+
     /// The directory that holds all that the node keeps.
     pub(crate) fn data(&self) -> PathBuf {
         self.data.join("data")
