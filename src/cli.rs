@@ -28,7 +28,7 @@ pub(crate) enum Command {
 }
 
 /// What both roles take.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct NodeFlags {
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE")]
