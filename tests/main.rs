@@ -5,6 +5,7 @@
 
 /// What the tests stand on: processes, HTTP byte by byte, images made on the spot.
 mod harness {
+    pub(crate) mod authority;
     pub(crate) mod cache;
     pub(crate) mod content;
     pub(crate) mod engines;
@@ -70,6 +71,14 @@ mod operators {
     mod status;
     mod tls_relay;
     mod watching;
+}
+
+/// What clients connect to: TLS and its certificates, HTTP/2, the addresses of operators, and what SIGHUP reads again.
+mod serving {
+    mod certificates;
+    mod clients;
+    mod http2;
+    mod operators;
 }
 
 mod cluster;

@@ -41,7 +41,12 @@ impl Plan {
 
     /// An edge before the given registry, on a free port of 127.0.0.2.
     pub(crate) fn edge(upstream: SocketAddr) -> Self {
-        Self::new("edge").listen("127.0.0.2:0").argument("--upstream").argument(&format!("http://{upstream}"))
+        Self::edge_before(&format!("http://{upstream}"))
+    }
+
+    /// As [`Plan::edge`], for a registry with any URL.
+    pub(crate) fn edge_before(upstream: &str) -> Self {
+        Self::new("edge").listen("127.0.0.2:0").argument("--upstream").argument(upstream)
     }
 
     fn new(role: &'static str) -> Self {
@@ -163,9 +168,15 @@ impl Starting {
             }
         };
         assert!(line.starts_with(&format!("ready role={role} ")), "{line:?}");
-        let address = address_in(&line)
+        let address = address_in(&line, "http=")
             .unwrap_or_else(|| panic!("no http= with an address in the ready line {line:?}"));
-        Node { plan: Plan { listen: address.to_string(), ..self.plan }, address, server: self.server }
+        let operators = address_in(&line, "admin=").unwrap_or(address);
+        Node {
+            plan: Plan { listen: address.to_string(), ..self.plan },
+            address,
+            operators,
+            server: self.server,
+        }
     }
 }
 
@@ -174,6 +185,8 @@ impl Starting {
 pub(crate) struct Node {
     plan: Plan,
     pub(crate) address: SocketAddr,
+    /// Where operators are served: the clients' address, unless `admin.listen` is set.
+    pub(crate) operators: SocketAddr,
     server: Server,
 }
 
@@ -201,6 +214,15 @@ impl Node {
         self.server.signal(Signal::TERM);
     }
 
+    pub(crate) fn sighup(&self) {
+        self.server.signal(Signal::HUP);
+    }
+
+    /// Its last words on standard error.
+    pub(crate) fn log(&self) -> String {
+        self.server.log()
+    }
+
     /// SIGTERM, and wait; gives the exit code.
     pub(crate) fn leave(&mut self) -> Option<i32> {
         self.server.terminate(LEAVE)
@@ -218,7 +240,7 @@ impl Node {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        Metrics::read(self.address)
+        Metrics::read(self.operators)
     }
 
     /// A figure of `/proc/<pid>/status` in bytes, such as `VmRSS` or `VmHWM`.
@@ -238,7 +260,7 @@ impl Node {
     }
 }
 
-fn address_in(ready: &str) -> Option<SocketAddr> {
-    let list = ready.split(' ').find_map(|part| part.strip_prefix("http="))?;
+fn address_in(ready: &str, key: &str) -> Option<SocketAddr> {
+    let list = ready.split(' ').find_map(|part| part.strip_prefix(key))?;
     list.split(',').next()?.parse().ok()
 }
