@@ -8,10 +8,12 @@ mod harness {
     pub(crate) mod cache;
     pub(crate) mod content;
     pub(crate) mod engines;
+    pub(crate) mod fault_proxy;
     pub(crate) mod http;
     pub(crate) mod image;
     pub(crate) mod large;
     pub(crate) mod metrics;
+    pub(crate) mod network;
     pub(crate) mod node;
     pub(crate) mod noise;
     pub(crate) mod postgres;
@@ -53,6 +55,16 @@ mod cache {
     mod full_disk;
     mod kills;
     mod operator;
+}
+
+/// What befalls an edge, its upstream and its clients, and what those see of it.
+mod faults {
+    mod ask;
+    mod brownout;
+    mod chance;
+    mod cuts;
+    mod pulls;
+    mod upstreams;
 }
 
 mod cluster;
