@@ -62,7 +62,10 @@ mod faults {
     mod ask;
     mod brownout;
     mod chance;
+    mod containerd;
     mod cuts;
+    mod docker_hub;
+    mod podman;
     mod pulls;
     mod upstreams;
 }

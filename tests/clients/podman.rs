@@ -71,7 +71,7 @@ impl Home {
         ))
     }
 
-    fn new(registries: &str) -> Self {
+    pub(crate) fn new(registries: &str) -> Self {
         let scratch = Scratch::new("home");
         scratch.file(".config/containers/registries.conf", registries);
         scratch.file(".config/containers/policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
