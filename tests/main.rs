@@ -67,6 +67,7 @@ mod faults {
     mod docker_hub;
     mod podman;
     mod pulls;
+    mod soak;
     mod upstreams;
 }
 
