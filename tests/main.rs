@@ -76,6 +76,7 @@ mod collection;
 mod conformance;
 mod durability;
 mod forms;
+mod lessons;
 mod memory;
 mod pool;
 mod restart;
