@@ -72,6 +72,7 @@ fn cases() -> Vec<Case> {
         case("cut again and again", Fault::Cut(INSIDE), Served, Served),
         case("reset again and again", Fault::Reset(INSIDE), Served, Served),
         case("half closed again and again", Fault::HalfClosed(INSIDE), Served, Served),
+        case("half closed behind its heads", Fault::HalfClosed(0), Refused, NotWhole),
         case("stuck again and again", Fault::Stuck(INSIDE), Served, Served),
         Case {
             what: "cut in every manifest",
@@ -201,7 +202,12 @@ fn assert_uncached_is_as_expected(case: &Case, edge: &Node, image: &Image) {
         let reply = known.ask(edge.address, way);
         match expected {
             Uncached::Served => drop(reply.right_within(PATIENCE, &what)),
-            Uncached::Refused => drop(reply.refused_within(REFUSED, &what)),
+            Uncached::Refused => {
+                reply.refused_within(REFUSED, &what);
+                // What the upstream said of when to come again is passed on.
+                let limited = case.what == "rate limited";
+                assert!(!limited || matches!(reply.outcome, Outcome::Refused(2..=7)), "{what}: {reply:?}");
+            }
             Uncached::NotWhole => {
                 assert!(reply.outcome != Outcome::Right || matches!(way, Way::Range(..)), "{what}");
                 assert!(!matches!(reply.outcome, Outcome::Wrong(_)), "{what}: {reply:?}");
