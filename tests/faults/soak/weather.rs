@@ -62,9 +62,8 @@ impl<'a> Weather<'a> {
 
     /// Some or all requests meet a fault for a while.
     fn upstream_ill(&mut self, chance: &mut Chance) {
-        let fault = fault(chance);
-        let name = format!("{fault:?}");
-        self.world.counts(format!("weather: the upstream is {}", name.split('(').next().unwrap_or_default()));
+        let (name, fault) = fault(chance);
+        self.world.counts(format!("weather: the upstream is {name}"));
         let share = [30, 60, 100][chance.below(3)];
         let dice = Mutex::new(Chance::new(chance.below(1 << 40) as u64));
         self.nodes.proxy.spoils(move |_| {
@@ -85,22 +84,23 @@ impl<'a> Weather<'a> {
     }
 }
 
-fn fault(chance: &mut Chance) -> Fault {
+/// A fault, and what it is called.
+fn fault(chance: &mut Chance) -> (&'static str, Fault) {
     let at = chance.below(200_000) as u64;
     match chance.below(14) {
-        0 => Fault::Silent,
-        1 => Fault::Closed,
-        2 => Fault::Late(Duration::from_millis(100 + at % 2000)),
-        3 => Fault::Slow(16 * 1024, Duration::from_millis(20)),
-        4 => Fault::Cut(at),
-        5 => Fault::Reset(at),
-        6 => Fault::HalfClosed(at),
-        7 => Fault::Stuck(at),
-        8 => Fault::Flipped(at),
-        9 => Fault::Shorter,
-        10 => Fault::error("429 Too Many Requests", "TOOMANYREQUESTS", "Retry-After: 1"),
-        11 => Fault::page("200 OK"),
-        12 => Fault::error("500 Internal Server Error", "UNKNOWN", ""),
-        _ => Fault::page("404 Not Found"),
+        0 => ("hung", Fault::Silent),
+        1 => ("closing at once", Fault::Closed),
+        2 => ("late", Fault::Late(Duration::from_millis(100 + at % 2000))),
+        3 => ("slow", Fault::Slow(16 * 1024, Duration::from_millis(20))),
+        4 => ("cut", Fault::Cut(at)),
+        5 => ("reset", Fault::Reset(at)),
+        6 => ("half closed", Fault::HalfClosed(at)),
+        7 => ("stuck", Fault::Stuck(at)),
+        8 => ("flipping a bit", Fault::Flipped(at)),
+        9 => ("a byte short", Fault::Shorter),
+        10 => ("rate limited", Fault::error("429 Too Many Requests", "TOOMANYREQUESTS", "Retry-After: 1")),
+        11 => ("a web page with 200", Fault::page("200 OK")),
+        12 => ("in pieces", Fault::error("500 Internal Server Error", "UNKNOWN", "")),
+        _ => ("a web page with 404", Fault::page("404 Not Found")),
     }
 }
