@@ -69,7 +69,6 @@ fn a_dead_upstream_never_turns_a_cached_tag_into_a_404() {
     let mut edge = Plan::edge(origin.address).start();
     let image = warm(origin.address, &edge, "a dead upstream");
     let tag = Known::tag("team/app", "latest", &image);
-    let unknown = Known::tag("team/app", "never-seen", &image);
     for round in 0..3 {
         origin.kill9();
         if round == 1 {
@@ -78,13 +77,12 @@ fn a_dead_upstream_never_turns_a_cached_tag_into_a_404() {
         for way in [Way::Get, Way::Head].into_iter().cycle().take(100) {
             tag.ask(edge.address, way).right_within(MET, &format!("round {round}, {way:?}"));
         }
-        let what = format!("round {round}: what was never seen");
-        unknown.ask(edge.address, Way::Get).refused_within(MET, &what);
+        // Neither is what nobody has ever asked for: that the upstream would say no is not known.
+        let never_seen = format!("never-seen-{round}");
+        let unknown = Known::tag("team/app", &never_seen, &image);
+        unknown.ask(edge.address, Way::Get).refused_within(MET, &never_seen);
         origin.restart();
-        let reply = unknown.ask(edge.address, Way::Get);
-        let refused = matches!(reply.outcome, Outcome::Refused(_));
-        let unknown_to_origin = reply.head.as_ref().is_some_and(|head| head.status == 404);
-        assert!(refused || unknown_to_origin, "{reply:?}");
+        tag.ask(edge.address, Way::Get).right_within(MET, "back again");
     }
 }
 
