@@ -9,11 +9,13 @@ mod harness {
     pub(crate) mod cache;
     pub(crate) mod content;
     pub(crate) mod engines;
+    pub(crate) mod fault_proxy;
     pub(crate) mod http;
     pub(crate) mod image;
     pub(crate) mod large;
     pub(crate) mod metrics;
     pub(crate) mod namespace;
+    pub(crate) mod network;
     pub(crate) mod node;
     pub(crate) mod noise;
     pub(crate) mod postgres;
@@ -81,11 +83,26 @@ mod serving {
     mod operators;
 }
 
+/// What befalls an edge, its upstream and its clients, and what those see of it.
+mod faults {
+    mod ask;
+    mod brownout;
+    mod chance;
+    mod containerd;
+    mod cuts;
+    mod docker_hub;
+    mod podman;
+    mod pulls;
+    mod soak;
+    mod upstreams;
+}
+
 mod cluster;
 mod collection;
 mod conformance;
 mod durability;
 mod forms;
+mod lessons;
 mod memory;
 mod pool;
 mod restart;

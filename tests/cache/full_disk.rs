@@ -9,7 +9,8 @@ use std::{
 
 use crate::harness::{
     cache::Store,
-    content::Content,
+    content::{Content, try_blob},
+    fault_proxy::{Fault, FaultProxy},
     image::Image,
     node::Plan,
     process::{PATIENCE, program, run, wait_for},
@@ -101,4 +102,92 @@ fn twenty_clients_pull_through_a_disk_that_is_filled_up_and_freed_again() {
     let metrics = edge.metrics();
     let states = metrics.count("roadstead_cache_state_bytes", &[]);
     assert_eq!(metrics.count("roadstead_cache_bytes", &[]), states);
+}
+
+#[test]
+fn what_was_served_before_the_disk_filled_up_is_served_after_a_kill_on_it_with_the_origin_gone() {
+    let mut origin = Plan::origin().start();
+    let images: Vec<Image> = (0..4)
+        .map(|number| Image::make(&format!("before_the_disk_filled_up {number}"), 2, 1 << 20))
+        .collect();
+    for (number, image) in images.iter().enumerate() {
+        image.push(origin.address, "team/app", &format!("v{number}"));
+    }
+    // Nothing is left alone, so that nothing is thrown out for the sake of what fills the disk.
+    let mut edge = on_a_small_disk(Plan::edge(origin.address), 40).set("cache.keep_free", "0").start();
+    let pull = |edge: &crate::harness::node::Node, number: usize| {
+        let content = Content::read(edge.address, "team/app", &format!("v{number}"));
+        assert_eq!(content.digest, images[number].digest(), "v{number}");
+    };
+    (0..2).for_each(|number| pull(&edge, number));
+    edge.finishes_downloads();
+    Store(edge.address).post("pins", "team/app:v0").expect(200);
+    let over = AtomicBool::new(false);
+    let data = edge.plan().data();
+    std::thread::scope(|scope| {
+        scope.spawn(|| hog(&data, &over));
+        let _over = SetAtEnd(&over);
+        wait_for("the disk is full to the last byte", PATIENCE, || {
+            let system = rustix::fs::statvfs(&data).expect("it is mounted");
+            (system.f_bavail == 0).then_some(())
+        });
+        // Pins, tags, manifests, links and uses have to be written down, and there is no room for them.
+        Store(edge.address).post("pins", "team/app:v1").expect(200);
+        for number in (0..4).cycle().take(40) {
+            pull(&edge, number);
+        }
+        origin.kill9();
+        edge.restart();
+        for number in [0, 1] {
+            pull(&edge, number);
+            let listed = Store(edge.address).image(&format!("team/app:v{number}")).expect("it is known");
+            assert_eq!((&listed["pinned"], &listed["complete"]), (&true.into(), &true.into()), "{listed}");
+        }
+    });
+    assert_eq!(Store(edge.address).verify()["damaged"], serde_json::json!([]));
+}
+
+#[test]
+fn what_lies_on_the_disk_is_what_is_counted_partial_blobs_too() {
+    let origin = Plan::origin().start();
+    let proxy = FaultProxy::before(origin.address);
+    let image = Image::make("what_lies_on_the_disk", 6, 1 << 20);
+    image.push(origin.address, "team/app", "v1");
+    let plan = Plan::edge(proxy.address).set("download.stall", "300ms").set("download.tries", "1");
+    let mut edge = plan.set("cache.capacity", "16 MiB").set("cache.keep_free", "0").start();
+    for (number, blob) in image.blobs.iter().enumerate() {
+        // Every second one breaks off for good.
+        proxy.spoils(move |asked| match (number % 2, asked.offset()) {
+            (0, _) => Fault::Honest,
+            (_, 0) => Fault::Cut(600_000),
+            _ => Fault::Closed,
+        });
+        let _ = try_blob(edge.address, "team/app", &blob.digest());
+    }
+    for restarted in [false, true] {
+        if restarted {
+            edge.restart();
+        }
+        edge.finishes_downloads();
+        let lies = |part: &str| bytes_below(&edge.plan().data().join(part));
+        let metrics = wait_for("everything is counted", PATIENCE, || {
+            let metrics = edge.metrics();
+            let counted = |state| metrics.count("roadstead_cache_state_bytes", &[state]);
+            let whole = counted("state=\"whole\"") == lies("blobs");
+            (whole && counted("state=\"partial\"") == lies("partial")).then_some(metrics)
+        });
+        assert!(lies("partial") >= 3 * 600_000 && lies("blobs") >= 3 << 20, "restarted: {restarted}");
+        assert_eq!(metrics.count("roadstead_cache_bytes", &[]), lies("partial") + lies("blobs"));
+    }
+}
+
+/// The sizes of all files below a directory.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }

@@ -5,6 +5,7 @@
 //!
 //! Exit code: 0 when everything was true, 1 when something was not, 130 when it was interrupted.
 
+mod full_disk;
 mod image;
 mod node;
 mod registry;

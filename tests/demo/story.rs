@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
+    full_disk,
     image::Image,
     node::Node,
     registry::{Pulled, REPOSITORY, Registry, TAG},
@@ -64,6 +65,7 @@ pub(crate) async fn tell(home: &Path) -> Result<Told> {
     pull_cold(&mut report, &edge_a, &image).await?;
     pull_warm(&mut report, &edge_a, &image).await?;
     pull_as_a_crowd(&mut report, &edge_b, &image).await?;
+    full_disk::pull_on_a_full_disk(&mut report, &program, home, &upstream, &image).await?;
     kill(&mut report, &mut origin).await?;
     pull_without_the_origin(&mut report, &edge_a, &image).await?;
 
@@ -158,8 +160,9 @@ async fn pull_without_the_origin(report: &mut Report, edge: &Node, image: &Arc<I
 }
 
 /// Some pulls that ran at once, and what they cost.
-struct Measured {
-    pulls: Vec<Pulled>,
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) pulls: Vec<Pulled>,
     time: Duration,
     /// Bytes that the edge received from the origin meanwhile, as its metrics tell.
     upstream: u64,
@@ -187,7 +190,7 @@ impl Measured {
         }
     }
 
-    fn row(&self, what: &'static str, image: &Image) -> Row {
+    pub(crate) fn row(&self, what: &'static str, image: &Image) -> Row {
         let upstream = match self.upstream {
             0 => "nothing".to_owned(),
             bytes => format!("{} ({:.2}x)", megabytes(bytes), self.times(image)),
@@ -203,7 +206,7 @@ impl Measured {
 }
 
 /// Pulls with so many clients at once, each with connections of its own.
-async fn pull(edge: &Node, image: &Arc<Image>, clients: usize) -> Result<Measured> {
+pub(crate) async fn pull(edge: &Node, image: &Arc<Image>, clients: usize) -> Result<Measured> {
     const RECEIVED: &str = "roadstead_upstream_bytes_received_total";
     let bar = progress(image.bytes() * clients as u64);
     let before = edge.metric(RECEIVED).await?;

@@ -2,27 +2,49 @@
 //!
 //! They start in a quarter of a second, so every pull that has to be clean gets an engine of its own.
 
-use std::{net::SocketAddr, process::Command};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use super::{
-    process::{PATIENCE, Server, dies_with_caller, program, run},
+    process::{PATIENCE, Server, cached, dies_with_caller, program, run},
     scratch::Scratch,
 };
+
+/// Its own configuration in place of the machine's; the CRI plugin is not needed and would look for CNI.
+const CONTAINERD_1: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+
+/// As [`CONTAINERD_1`], and nothing whose place is fixed, which all instances would share.
+const CONTAINERD_2: &str = r#"version = 3
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images",
+    "io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt", "io.containerd.podsandbox.controller.v1.podsandbox"]
+"#;
+
+/// What `ctr` says when its own connection to containerd broke, as it does once in some hundred starts on a busy machine:
+/// nothing was asked of any registry then.
+const CTR_LOST_ITS_ENGINE: [&str; 2] = ["transport is closing", "connection closed before server preface"];
 
 /// A containerd.
 #[derive(Debug)]
 pub(crate) struct Containerd {
     scratch: Scratch,
     server: Server,
+    ctr: PathBuf,
 }
 
 impl Containerd {
+    /// Debian's: 1.6, whose `hosts.toml` has no `dial_timeout`.
     pub(crate) fn start() -> Self {
+        Self::start_program("containerd".into(), "ctr".into(), CONTAINERD_1)
+    }
+
+    /// The current one.
+    pub(crate) fn start_current() -> Self {
+        Self::start_program(cached("containerd"), cached("ctr"), CONTAINERD_2)
+    }
+
+    fn start_program(containerd: PathBuf, ctr: PathBuf, config: &str) -> Self {
         let scratch = Scratch::new("containerd");
-        // Its own configuration in place of the machine's; the CRI plugin is not needed and would look for CNI.
-        let config =
-            scratch.file("config.toml", "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n");
-        let mut command = dies_with_caller("containerd");
+        let config = scratch.file("config.toml", config);
+        let mut command = dies_with_caller(containerd);
         command.args(["--config", &config]);
         command.args([
             "--root",
@@ -34,15 +56,26 @@ impl Containerd {
         ]);
         let mut server = Server::start("containerd", &scratch.join("log"), &mut command);
         let socket = scratch.text("socket");
-        server.serves_when(|| succeeds(program("ctr").args(["-a", &socket, "version"])));
-        Self { scratch, server }
+        server.serves_when(|| succeeds(program(&ctr).args(["-a", &socket, "version"])));
+        Self { scratch, server, ctr }
     }
 
     /// `ctr` on this engine, in the namespace `tests`.
     pub(crate) fn ctr(&self) -> Command {
-        let mut command = program("ctr");
+        let mut command = program(&self.ctr);
         command.args(["-a", &self.scratch.text("socket"), "-n", "tests"]);
         command
+    }
+
+    /// Runs `ctr` with these arguments to its end; panics when it fails.
+    pub(crate) fn run(&self, arguments: &[&str]) {
+        let output = self.ctr().args(arguments).output().expect("ctr starts; run tests/setup");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() && CTR_LOST_ITS_ENGINE.iter().any(|words| said.contains(words)) {
+            run(self.ctr().args(arguments));
+            return;
+        }
+        assert!(output.status.success(), "ctr {arguments:?} ended with {}\n{said}", output.status);
     }
 
     pub(crate) fn scratch(&self) -> &Scratch {

@@ -28,6 +28,11 @@ impl Head {
             .map(|(_, value)| value.as_str())
     }
 
+    /// All headers in their order.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     fn length(&self) -> Option<u64> {
         self.header("content-length").map(|length| length.parse().expect("a number"))
     }

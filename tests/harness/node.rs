@@ -49,6 +49,12 @@ impl Plan {
         Self::new("edge").listen("127.0.0.2:0").argument("--upstream").argument(upstream)
     }
 
+    /// An edge before one registry that clients call by a name, such as Docker Hub.
+    pub(crate) fn edge_of(name: &str, upstream: SocketAddr) -> Self {
+        let url = format!("http://{upstream}");
+        Self::new("edge").listen("127.0.0.2:0").set(&format!("upstream.\"{name}\".url"), &url)
+    }
+
     fn new(role: &'static str) -> Self {
         let data = Arc::new(Scratch::new(role));
         Self { role, data, listen: "127.0.0.1:0".into(), arguments: Vec::new(), wrapper: Vec::new() }
