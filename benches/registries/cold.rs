@@ -24,7 +24,7 @@ const ROUNDS: usize = 2;
 const PROXY_ROUNDS: usize = 1;
 /// Layers for the first byte, of which each round takes one.
 const SMALL: u64 = 1 << 20;
-const SMALL_ROUNDS: usize = 21;
+const SMALL_ROUNDS: usize = 15;
 
 const DIRECT: &str = "direct";
 const HOP: &str = "one more hop";

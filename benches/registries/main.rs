@@ -37,7 +37,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::blob::Filling;
 use crate::peers::Peers;
-use crate::report::{Report, save};
+use crate::report::{Extent, Report, save};
 use crate::rounds::Row;
 use crate::stock::Stock;
 
@@ -89,9 +89,10 @@ fn main() -> Result<ExitCode> {
         report.add(name, rows(&bench));
         eprintln!("[{name}: {:.0} s]", begun.elapsed().as_secs_f64());
     }
-    let text = report.markdown("make bench")?;
+    let extent = if wanted.is_empty() { Extent::Whole } else { Extent::Some };
+    let text = report.markdown("make bench", extent)?;
     println!("{text}");
-    if wanted.is_empty() {
+    if extent == Extent::Whole {
         save(&text)?;
     }
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -117,7 +117,7 @@ impl Peers {
     pub(crate) fn nginx_tls(&self, identity: &Identity) -> Result<Node> {
         let address = free_address()?;
         let server = format!(
-            "listen {address} ssl reuseport; ssl_certificate {}; ssl_certificate_key {};",
+            "listen {address} ssl reuseport; ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
             identity.certificate.display(),
             identity.key.display()
         );

@@ -14,7 +14,7 @@ use crate::registry::{blob_path, check_blob, push_post, push_put, push_streamed}
 use crate::rounds::{Contender, Row, Unit, measure};
 use crate::{GIB, speed};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 pub(crate) fn rows(peers: &Peers, filling: &Filling) -> Result<Vec<Row>> {
     Ok(vec![

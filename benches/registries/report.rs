@@ -11,6 +11,14 @@ use crate::rounds::{Footprint, Row};
 
 const MIB: f64 = 1_048_576.0;
 
+/// What a run is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    /// Some groups of rows.
+    Some,
+}
+
 /// What a run found.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -40,7 +48,7 @@ impl Report {
     }
 
     /// The whole report as Markdown.
-    pub(crate) fn markdown(&self, command: &str) -> Result<String> {
+    pub(crate) fn markdown(&self, command: &str, extent: Extent) -> Result<String> {
         let mut text = String::from("# Measured against other registries\n\n");
         writeln!(text, "{}\n", describe(command)?)?;
         text.push_str(HOW);
@@ -52,7 +60,9 @@ impl Report {
         for (row, limit) in missed.filter_map(|row| Some((row, row.limit.as_ref()?))) {
             writeln!(text, "\nMissed: *{}*. {limit}", row.title)?;
         }
-        text.push_str(&a_million_blobs());
+        if extent == Extent::Whole {
+            text.push_str(&a_million_blobs());
+        }
         text.push_str("\n## Memory and processor time of each node\n\n| what | node | resident, peak | resident, after | processor a round |\n|---|---|--:|--:|--:|\n");
         for row in &self.rows {
             for footprint in &row.footprints {

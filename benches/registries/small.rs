@@ -108,7 +108,7 @@ fn load(address: SocketAddr, asked: &[Asked]) -> Result<f64> {
         let (mut client, size) = waiting.pop_front().context("there is one for each connection")?;
         take(&mut client, size, &mut buffer)?;
         answered += 1;
-        if answered as usize % BLOBS == 0 && begun.elapsed() >= SAMPLE {
+        if (answered as usize).is_multiple_of(BLOBS) && begun.elapsed() >= SAMPLE {
             break;
         }
         client.stream().write_all(&asked.request)?;
