@@ -4,6 +4,7 @@
 pub mod body;
 mod connection;
 mod file;
+mod frames;
 pub mod front;
 pub mod server;
 
