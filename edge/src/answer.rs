@@ -6,6 +6,7 @@ mod proof;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use oci::{
     digest::Digest,
@@ -40,7 +41,7 @@ static OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 /// Everything that answers are made of.
 #[derive(Debug)]
 pub(crate) struct Answerer {
-    pub(crate) identifier: String,
+    pub(crate) statuses: cache_status::Headers,
     pub(crate) openness: Openness,
     pub(crate) upstreams: Upstreams,
     pub(crate) store: std::sync::Arc<Store>,
@@ -233,7 +234,7 @@ impl Answerer {
     }
 
     fn status(&self, response: &mut Response<Body>, status: CacheStatus) {
-        response.headers_mut().insert(CACHE_STATUS.clone(), cache_status::header(&self.identifier, status));
+        response.headers_mut().insert(CACHE_STATUS.clone(), self.statuses.of(status));
         // Counted where the answer goes out, so that no answer is counted twice.
         response.extensions_mut().insert(status);
     }
@@ -266,12 +267,21 @@ fn next_page(link: &str, asked: &Uri) -> Option<String> {
     Some(format!("<{}?{query}{namespace}>{parameters}", asked.path()))
 }
 
+/// The most headers that an answer with content has, the front's included, so that their table is made once.
+const HEADERS: usize = 12;
+
 /// Headers that content of a digest has, and the short answer where the client has it already.
 fn content_headers(response: &mut Response<Body>, digest: &Digest) {
     let headers = response.headers_mut();
-    let text = |text: String| HeaderValue::try_from(text).expect("a digest is a header's text");
-    headers.insert(CONTENT_DIGEST.clone(), text(digest.to_string()));
-    headers.insert(header::ETAG, text(format!("\"{digest}\"")));
+    headers.reserve(HEADERS);
+    // One text for both.
+    let mut quoted = String::with_capacity(digest.as_str().len() + 2);
+    quoted.extend(["\"", digest.as_str(), "\""]);
+    let quoted = Bytes::from(quoted);
+    let bare = quoted.slice(1..quoted.len() - 1);
+    let value = |text| HeaderValue::from_maybe_shared::<Bytes>(text).expect("a digest is a header's text");
+    headers.insert(CONTENT_DIGEST.clone(), value(bare));
+    headers.insert(header::ETAG, value(quoted));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 

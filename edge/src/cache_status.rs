@@ -110,7 +110,7 @@ impl fmt::Display for CacheStatus {
 }
 
 /// The node's name as the header wants it: a token where it is one, else a string.
-pub(crate) fn identifier(node: &str) -> String {
+fn identifier(node: &str) -> String {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&b);
     if node.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'*') && node.bytes().all(token) {
         return node.to_owned();
@@ -119,10 +119,35 @@ pub(crate) fn identifier(node: &str) -> String {
     format!("\"{}\"", printable.collect::<String>().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The header's value.
-pub(crate) fn header(identifier: &str, status: CacheStatus) -> HeaderValue {
-    HeaderValue::try_from(format!("{identifier}; {status}"))
-        .unwrap_or_else(|_| HeaderValue::from_static("edge"))
+/// The header's values that a node sends, made once: each answer has one.
+#[derive(Debug)]
+pub(crate) struct Headers([HeaderValue; ALL.len()]);
+
+/// In the order of the enum.
+const ALL: [CacheStatus; 7] = [
+    CacheStatus::Hit,
+    CacheStatus::Offline,
+    CacheStatus::Revalidated,
+    CacheStatus::Changed,
+    CacheStatus::Stored,
+    CacheStatus::Collapsed,
+    CacheStatus::Passed,
+];
+
+impl Headers {
+    /// Those of the node of that name.
+    pub(crate) fn new(node: &str) -> Self {
+        let identifier = identifier(node);
+        Self(ALL.map(|status| {
+            HeaderValue::try_from(format!("{identifier}; {status}"))
+                .unwrap_or_else(|_| HeaderValue::from_static("edge"))
+        }))
+    }
+
+    /// The one that says `status`.
+    pub(crate) fn of(&self, status: CacheStatus) -> HeaderValue {
+        self.0[status as usize].clone()
+    }
 }
 
 #[cfg(test)]
@@ -131,8 +156,16 @@ mod tests {
 
     #[test]
     fn the_node_is_a_token_or_a_string() {
-        assert_eq!(header(&identifier("edge-1.idc1"), CacheStatus::Hit), "edge-1.idc1; hit");
-        assert_eq!(header(&identifier("1st edge"), CacheStatus::Stored), "\"1st edge\"; fwd=miss; stored");
+        assert_eq!(Headers::new("edge-1.idc1").of(CacheStatus::Hit), "edge-1.idc1; hit");
+        assert_eq!(Headers::new("1st edge").of(CacheStatus::Stored), "\"1st edge\"; fwd=miss; stored");
         assert_eq!(identifier("a\"b"), "\"a\\\"b\"");
+    }
+
+    #[test]
+    fn each_status_has_its_own_value() {
+        let headers = Headers::new("edge-1");
+        for status in ALL {
+            assert_eq!(headers.of(status), format!("edge-1; {status}"));
+        }
     }
 }

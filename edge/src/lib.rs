@@ -128,10 +128,10 @@ impl Edge {
         });
         let loaded = upkeep.begin(&tasks);
         tasks.spawn(scrubber.clone().run());
-        let identifier = cache_status::identifier(node_name);
+        let statuses = cache_status::Headers::new(node_name);
         let patience = answer::Patience { first_byte, budget, stall: settings.download.stall.0 };
         let answerer = Answerer {
-            identifier,
+            statuses,
             openness,
             upstreams,
             store,

@@ -58,7 +58,7 @@ pub(crate) struct StoredManifest {
     /// Its digest.
     pub digest: Digest,
     /// What it is served as.
-    pub media_type: String,
+    pub media_type: Arc<str>,
     /// Its bytes.
     pub bytes: Bytes,
 }
@@ -227,7 +227,8 @@ impl Metadata {
         .await?;
         row.map(|row| {
             let bytes: Vec<u8> = row.try_get(1)?;
-            Ok(StoredManifest { digest: digest.clone(), media_type: row.try_get(0)?, bytes: bytes.into() })
+            let media_type: String = row.try_get(0)?;
+            Ok(StoredManifest { digest: digest.clone(), media_type: media_type.into(), bytes: bytes.into() })
         })
         .transpose()
     }

@@ -25,7 +25,10 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -58,6 +61,8 @@ pub(crate) struct Store {
     capacity: u64,
     keep_free: u64,
     index: Mutex<Index>,
+    /// Whether the rows of an earlier life are still being read.
+    loading: AtomicBool,
     quarantine: Mutex<Quarantine>,
     /// Taken while a blob's file appears or disappears, so that the removal of an old one cannot meet a new one.
     turns: [Mutex<()>; TURNS],
@@ -140,6 +145,7 @@ impl Store {
                 blobs: blobs.clone(),
                 partial: partial.clone(),
                 index: Mutex::new(index),
+                loading: AtomicBool::new(true),
                 quarantine: Mutex::new(quarantine),
                 turns: [const { Mutex::new(()) }; TURNS],
                 metrics,
@@ -173,7 +179,13 @@ impl Store {
 
     fn path(&self, key: &Key) -> PathBuf {
         let hex = key.hex();
-        self.blobs.join(key.algorithm().as_str()).join(&hex[..2]).join(hex)
+        // In one piece: this is done for every hit.
+        let mut path = PathBuf::with_capacity(self.blobs.as_os_str().len() + hex.len() + 16);
+        path.push(&self.blobs);
+        path.push(key.algorithm().as_str());
+        path.push(&hex[..2]);
+        path.push(hex);
+        path
     }
 
     /// The blob, and a note that it was used. One whose file is gone is forgotten; one whose file has another length is set
@@ -233,7 +245,7 @@ impl Store {
 
     /// Whether the rows of an earlier life are still being read.
     pub(crate) fn is_loading(&self) -> bool {
-        self.index().is_loading()
+        self.loading.load(Ordering::Acquire)
     }
 
     /// What the metadata is to be told, at most `limit` rows.

@@ -13,7 +13,7 @@ use std::{path::Path, time::Duration};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
-use oci::{digest::Digest, settings::Size};
+use oci::{digest::Digest, http::body::collect, settings::Size};
 
 use super::*;
 use upstream::{Fault, Upstream};
@@ -68,7 +68,7 @@ async fn ask(edge: &Arc<Edge>, path: &str, range: Option<&str>) -> Answer {
         request.headers_mut().insert(header::RANGE, range.parse().expect("a header"));
     }
     let (parts, body) = edge.call(request).await.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).map_err(|error| error.to_string());
+    let body = collect(body, usize::MAX).await.map_err(|error| error.to_string());
     Answer { status: parts.status, headers: parts.headers, body }
 }
 
@@ -260,7 +260,7 @@ async fn the_operator_api_is_served_to_this_node_only_and_says_why() {
         };
         request.extensions_mut().insert(client);
         let (parts, body) = edge.call(request).await.into_parts();
-        let body = body.collect().await.expect("a document").to_bytes();
+        let body = collect(body, usize::MAX).await.expect("a document");
         let document: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(parts.status, status, "{remote} {path}: {document}");
         if status == StatusCode::OK {

@@ -5,6 +5,7 @@ pub mod body;
 mod connection;
 mod door;
 mod file;
+mod frames;
 pub mod front;
 mod gather;
 mod opening;

@@ -61,12 +61,15 @@ impl Answerer {
     /// How this repository links the blob, where that is known. A blob that is here for the sake of another repository is
     /// given out only after the upstream has said that this one has it too.
     async fn link(&self, asked: &Asked<'_>, digest: &Digest) -> Result<Option<Link>, Unavailable> {
+        if let Some(link) = self.metadata.remembered_link(&asked.place, digest) {
+            return Ok(Some(link));
+        }
         let running = self.downloads.running(digest);
         let ours = running.as_ref().is_some_and(|download| *download.place() == asked.place);
         let absent = running.is_none() && self.store.presence(&[Key::of(digest)]) == [Presence::Absent];
         if ours || absent {
             // The upstream is about to say whether this repository has it: no reason to ask the database first.
-            return Ok(self.metadata.remembered_link(&asked.place, digest));
+            return Ok(None);
         }
         if let Some(link) = self.metadata.link(&asked.place, digest).await? {
             return Ok(Some(link));

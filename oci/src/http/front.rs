@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    io::Write as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -324,14 +325,15 @@ fn has_no_host(headers: &HeaderMap) -> bool {
 /// Makes ids that no other request has: random for the process, counted within it.
 #[derive(Debug)]
 struct RequestIds {
-    process: u64,
+    /// Sixteen hex digits and a dash.
+    process: String,
     next: AtomicU64,
 }
 
 impl RequestIds {
     fn new() -> Self {
         let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
-        Self { process: high, next: AtomicU64::new(1) }
+        Self { process: format!("{high:016x}-"), next: AtomicU64::new(1) }
     }
 
     /// The client's own id where it is presentable, so that a request is found again across systems.
@@ -342,8 +344,12 @@ impl RequestIds {
         };
         let given = headers.get(&X_REQUEST_ID).filter(presentable).cloned();
         RequestId(given.unwrap_or_else(|| {
-            let text = format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed));
-            HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).expect("hex digits and a dash")
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let mut text = [0; 33];
+            let mut rest = &mut text[..];
+            let written = write!(rest, "{}{number:x}", self.process).map(|()| rest.len());
+            let length = text.len() - written.expect("17 bytes and 16 digits at the most");
+            HeaderValue::from_bytes(&text[..length]).expect("hex digits and a dash")
         }))
     }
 }
