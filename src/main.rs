@@ -68,14 +68,11 @@ fn run_origin(flags: &NodeFlags) -> anyhow::Result<()> {
         let (data, name, server) = prepare(Role::Origin, &node)?;
         if flags.no_auth {
             tracing::warn!("--no-auth: whoever reaches this node may push, pull and delete");
-        } else {
-            tracing::warn!(
-                "this version has no authentication yet: whoever reaches this node may push, pull and delete"
-            );
         }
+        let openness = if flags.no_auth { origin::Openness::Everybody } else { origin::Openness::Asking };
         let mut metrics = Registry::default();
         let front_metrics = FrontMetrics::register(&mut metrics);
-        let service = origin::Origin::start(loaded.role, &data.path, &name, &mut metrics).await?;
+        let service = origin::Origin::start(loaded.role, &data.path, &name, openness, &mut metrics).await?;
         let running = Node {
             role: Role::Origin,
             name,
@@ -176,8 +173,7 @@ fn checked(
     if node.listen.is_empty() {
         node.listen.push(role.default_address());
     }
-    let open = flags.no_auth || role == Role::Origin;
-    if open && !node.auth.allow_open {
+    if flags.no_auth && !node.auth.allow_open {
         for address in node.listen.iter().filter(|address| !address.ip().to_canonical().is_loopback()) {
             mistakes.push(format!(
                 "listen: {address} is not a loopback address, and nobody is asked who they are; \

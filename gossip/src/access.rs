@@ -195,6 +195,8 @@ pub enum Denial {
     },
     /// The robot's own list of actions does not have it.
     NotAmongActions,
+    /// It is for admins, or for auditors too.
+    System,
     /// The robot may not come from there.
     Network,
 }
@@ -242,6 +244,54 @@ pub fn decide_catalog(principal: &Principal, shown: Shown<'_>, from: Option<IpAd
     }
 }
 
+/// What somebody wants to do that is in no project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SystemAction {
+    /// Make a project.
+    CreateProject,
+    /// Know the users, the robots of the system and the settings.
+    SeeSystem,
+    /// Make, change and remove users and the robots of the system.
+    ManageSystem,
+}
+
+/// Whether somebody may do something that is in no project: admins, and auditors as far as they only look.
+pub fn decide_system(
+    principal: &Principal,
+    shown: Shown<'_>,
+    from: Option<IpAddr>,
+    action: SystemAction,
+) -> Decision {
+    let user = match (principal, decide_administration(principal, shown, from)) {
+        (Principal::User(user), Decision::Allow) => user,
+        (Principal::Everybody, decision) => return decision,
+        (Principal::Anonymous | Principal::Robot(_), Decision::Allow) => {
+            return Decision::Deny(Denial::System);
+        }
+        (_, decision) => return decision,
+    };
+    match action {
+        _ if user.roles.admin => Decision::Allow,
+        SystemAction::SeeSystem if user.roles.auditor => Decision::Allow,
+        SystemAction::SeeSystem | SystemAction::CreateProject | SystemAction::ManageSystem => {
+            Decision::Deny(Denial::System)
+        }
+    }
+}
+
+/// Whether somebody may use the administration API at all; what for is decided one by one.
+pub fn decide_administration(principal: &Principal, shown: Shown<'_>, from: Option<IpAddr>) -> Decision {
+    match (decide_presence(principal, shown, from), shown) {
+        (Decision::Allow, _) if *principal == Principal::Anonymous => {
+            Decision::Challenge(Challenge::Credentials)
+        }
+        (Decision::Allow, Shown::Token(scopes)) if !scopes.hold_administration() => {
+            Decision::Challenge(Challenge::Scope)
+        }
+        (decision, _) => decision,
+    }
+}
+
 fn decide_anonymous(question: &Question<'_>) -> Decision {
     let reads = matches!(question.action, Action::Pull | Action::See);
     let Some(project) = question.project.filter(|_| reads) else {
@@ -265,10 +315,16 @@ fn user_may(user: &User, question: &Question<'_>) -> Result<(), Denial> {
     if user.roles.admin {
         return question.project.map(drop).ok_or(Denial::Missing);
     }
-    if user.roles.auditor && question.action == Action::See {
-        return question.project.map(drop).ok_or(Denial::Missing);
+    if !user.roles.auditor {
+        return member_may(question);
     }
-    member_may(question)
+    match (question.project, member_may(question)) {
+        (None, _) => Err(Denial::Missing),
+        (Some(_), _) if question.action == Action::See => Ok(()),
+        // Auditors know what there is.
+        (Some(_), Err(Denial::Unseen)) => Err(Denial::Role { needed: question.action.role() }),
+        (Some(_), verdict) => verdict,
+    }
 }
 
 fn robot_may(robot: &Robot, question: &Question<'_>) -> Result<(), Denial> {

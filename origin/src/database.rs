@@ -4,21 +4,27 @@
 //! number of clients. On SQLite all changes go through one connection in the order of the pool's queue, so that none
 //! ever finds the database busy. Every method is one transaction: it has happened whole, or not at all.
 
+pub(crate) mod accounts;
 pub(crate) mod blobs;
 mod error;
 pub(crate) mod gc;
 mod hosts;
+pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod manifests;
+pub(crate) mod members;
 mod migrate;
 pub(crate) mod objects;
+pub(crate) mod projects;
 pub(crate) mod referrers;
+pub(crate) mod robots;
 pub(crate) mod tags;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod uploads;
+pub(crate) mod users;
 
 use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
@@ -32,6 +38,7 @@ pub(crate) use error::Error;
 
 use crate::settings::DatabaseSettings;
 use hosts::Hosts;
+use projects::Projects;
 
 /// How often a transaction that lost against another, or lost its connection before it committed, is tried.
 const ATTEMPTS: u32 = 6;
@@ -53,6 +60,7 @@ pub(crate) struct Database {
     read: AnyPool,
     write: AnyPool,
     hosts: Arc<Hosts>,
+    projects: Projects,
 }
 
 impl Database {
@@ -106,7 +114,8 @@ impl Database {
         )
         .await?;
         let read = pool(settings.connections, "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON").await?;
-        Ok(Self { kind: Kind::Sqlite, read, write, hosts: Arc::new(Hosts::none()) })
+        let (hosts, projects) = (Arc::new(Hosts::none()), Projects::MadeByPush);
+        Ok(Self { kind: Kind::Sqlite, read, write, hosts, projects })
     }
 
     async fn open_postgres(url: &str, settings: &DatabaseSettings) -> Result<Self, Error> {
@@ -131,7 +140,13 @@ impl Database {
             })
             .connect_with(AnyConnectOptions::from_str(&first)?)
             .await?;
-        Ok(Self { kind: Kind::Postgres, read: pool.clone(), write: pool, hosts })
+        let projects = Projects::MadeByPush;
+        Ok(Self { kind: Kind::Postgres, read: pool.clone(), write: pool, hosts, projects })
+    }
+
+    /// The same database, with projects that are made in another way than by pushing to them.
+    pub(crate) fn with_projects(self, projects: Projects) -> Self {
+        Self { projects, ..self }
     }
 
     /// Follows the primary of a cluster of several hosts until `stop`; returns at once where there is one host.

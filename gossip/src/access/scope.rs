@@ -12,7 +12,7 @@ use super::{Action, ContentAction, ProjectName};
 pub enum Resource<'a> {
     /// A repository.
     Repository(&'a RepositoryName),
-    /// A project as a whole. No token's scope names one, so tokens cannot manage.
+    /// A project as a whole, in the administration API: tokens have a scope of their own for that.
     Project(&'a ProjectName),
 }
 
@@ -22,7 +22,7 @@ pub struct Grant {
     /// `repository` or `registry`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The name of the repository, or `catalog`.
+    /// The name of the repository, or `catalog`, or `api`.
     pub name: String,
     /// What may be done.
     pub actions: Vec<String>,
@@ -36,6 +36,7 @@ pub struct Scopes(Vec<Scope>);
 enum Scope {
     Repository(RepositoryName, BTreeSet<ContentAction>),
     Catalog,
+    Administration,
 }
 
 /// Repositories that one token may be for; what is asked for beyond that is not granted.
@@ -67,17 +68,22 @@ impl Scopes {
         scopes
     }
 
+    /// What stands for the administration API, and for nothing else.
+    pub fn administration() -> Self {
+        Self(vec![Scope::Administration])
+    }
+
     fn add(&mut self, scope: Scope) {
         if let Scope::Repository(name, more) = &scope {
             let known = self.0.iter_mut().find_map(|known| match known {
                 Scope::Repository(found, actions) if found == name => Some(actions),
-                Scope::Repository(..) | Scope::Catalog => None,
+                Scope::Repository(..) | Scope::Catalog | Scope::Administration => None,
             });
             if let Some(actions) = known {
                 actions.extend(more);
                 return;
             }
-        } else if self.hold_catalog() {
+        } else if self.0.contains(&scope) {
             return;
         }
         if self.0.len() < MAX_SCOPES {
@@ -89,7 +95,7 @@ impl Scopes {
     #[must_use]
     pub fn keep(&self, mut may: impl FnMut(&RepositoryName, Action) -> bool) -> Self {
         let kept = self.0.iter().filter_map(|scope| match scope {
-            Scope::Catalog => Some(Scope::Catalog),
+            Scope::Catalog | Scope::Administration => Some(scope.clone()),
             Scope::Repository(name, actions) => {
                 let actions: BTreeSet<_> =
                     actions.iter().copied().filter(|action| may(name, action.action())).collect();
@@ -103,19 +109,20 @@ impl Scopes {
     pub fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
         self.0.iter().filter_map(|scope| match scope {
             Scope::Repository(name, _) => Some(name),
-            Scope::Catalog => None,
+            Scope::Catalog | Scope::Administration => None,
         })
     }
 
     /// Whether a token with these scopes is enough for an action.
     pub fn hold(&self, resource: Resource<'_>, action: Action) -> bool {
-        let (Resource::Repository(repository), Some(action)) = (resource, action.content()) else {
-            return false;
-        };
-        self.0.iter().any(|scope| match scope {
-            Scope::Repository(name, actions) => name == repository && actions.contains(&action),
-            Scope::Catalog => false,
-        })
+        match (resource, action.content()) {
+            (Resource::Project(_), _) => self.hold_administration(),
+            (Resource::Repository(_), None) => false,
+            (Resource::Repository(repository), Some(action)) => self.0.iter().any(|scope| match scope {
+                Scope::Repository(name, actions) => name == repository && actions.contains(&action),
+                Scope::Catalog | Scope::Administration => false,
+            }),
+        }
     }
 
     /// Whether a token with these scopes is enough for the list of repositories.
@@ -123,19 +130,26 @@ impl Scopes {
         self.0.contains(&Scope::Catalog)
     }
 
+    /// Whether a token with these scopes is enough for the administration API.
+    pub fn hold_administration(&self) -> bool {
+        self.0.contains(&Scope::Administration)
+    }
+
     /// As a token's claim.
     pub fn grants(&self) -> Vec<Grant> {
+        let registry = |name: &str| Grant {
+            kind: "registry".to_owned(),
+            name: name.to_owned(),
+            actions: vec!["*".to_owned()],
+        };
         let grant = |scope: &Scope| match scope {
             Scope::Repository(name, actions) => Grant {
                 kind: "repository".to_owned(),
                 name: name.to_string(),
                 actions: actions.iter().map(|action| action.as_str().to_owned()).collect(),
             },
-            Scope::Catalog => Grant {
-                kind: "registry".to_owned(),
-                name: "catalog".to_owned(),
-                actions: vec!["*".to_owned()],
-            },
+            Scope::Catalog => registry("catalog"),
+            Scope::Administration => registry("api"),
         };
         self.0.iter().map(grant).collect()
     }
@@ -152,6 +166,7 @@ impl Scope {
     fn of<'a>(kind: &str, name: &str, actions: impl Iterator<Item = &'a str>) -> Option<Self> {
         match (kind, name) {
             ("registry", "catalog") => Some(Self::Catalog),
+            ("registry", "api") => Some(Self::Administration),
             ("repository", name) => {
                 let mut wanted = BTreeSet::new();
                 for action in actions {

@@ -45,6 +45,7 @@ fn row(principal: &Principal, shown: Shown<'_>, project: Option<&Project>, role:
             Decision::Deny(Denial::Role { .. }) => 'r',
             Decision::Deny(Denial::NotAmongActions) => 'a',
             Decision::Deny(Denial::Network) => 'n',
+            Decision::Deny(Denial::System) => 'y',
         }
     };
     Action::ALL.into_iter().map(letter).collect()
@@ -73,7 +74,8 @@ fn the_table_of_verdicts() {
     check(secret(&user(false, false), None, None), "uuuuuuuu", "anybody at no project");
     check(secret(&user(true, false), Some(&private), None), "++++++++", "an admin");
     check(secret(&user(true, false), None, None), "mmmmmmmm", "an admin at no project");
-    check(secret(&user(false, true), Some(&private), None), "uuu+uuuu", "an auditor");
+    check(secret(&user(false, true), Some(&private), None), "rrr+rrrr", "an auditor");
+    check(secret(&user(false, true), None, None), "mmmmmmmm", "an auditor at no project");
 
     let all = robot("team+ci", &every, &[]);
     check(secret(&all, Some(&private), None), "++++rrrr", "a robot at home");
@@ -166,6 +168,41 @@ fn only_who_shows_something_learns_that_this_is_a_registry() {
         assert_eq!(decide_presence(principal, shown, from), presence, "{principal:?} {shown:?}");
         assert_eq!(decide_catalog(principal, shown, from), listing, "{principal:?} {shown:?}");
     }
+}
+
+#[test]
+fn the_system_is_for_admins_and_auditors_only_look() {
+    let near = Some(IpAddr::from([10, 0, 0, 7]));
+    let (catalog, api) = (Scopes::parse(["registry:catalog:*"]), Scopes::administration());
+    assert_eq!(Scopes::parse(["registry:api:*"]), api);
+    let (no, log_in, scope) = (
+        Decision::Deny(Denial::System),
+        Decision::Challenge(Challenge::Credentials),
+        Decision::Challenge(Challenge::Scope),
+    );
+    let yes = Decision::Allow;
+    for (principal, shown, look, change) in [
+        (&Principal::Everybody, Shown::Nothing, yes, yes),
+        (&Principal::Anonymous, Shown::Nothing, log_in, log_in),
+        (&Principal::Anonymous, Shown::Token(&api), log_in, log_in),
+        (&user(false, false), Shown::Secret, no, no),
+        (&user(false, true), Shown::Secret, yes, no),
+        (&user(true, false), Shown::Secret, yes, yes),
+        (&user(true, false), Shown::Token(&api), yes, yes),
+        (&user(true, false), Shown::Token(&catalog), scope, scope),
+        (&robot("system+ci", &ContentAction::ALL, &[]), Shown::Secret, no, no),
+    ] {
+        assert_eq!(decide_system(principal, shown, near, SystemAction::SeeSystem), look, "{principal:?}");
+        for action in [SystemAction::ManageSystem, SystemAction::CreateProject] {
+            assert_eq!(decide_system(principal, shown, near, action), change, "{principal:?}");
+        }
+    }
+    // A token for the API opens projects to whoever may, and no repository.
+    let name: ProjectName = "team".parse().expect("a name");
+    let repository: RepositoryName = "team/app".parse().expect("a name");
+    assert!(api.hold(Resource::Project(&name), Action::ManageMembers));
+    assert!(!api.hold(Resource::Repository(&repository), Action::Pull));
+    assert!(!Scopes::parse(["repository:team/app:*"]).hold(Resource::Project(&name), Action::See));
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub(crate) enum Error {
     /// A row that was just found was removed by somebody else.
     #[error("another transaction was faster")]
     Overtaken,
+    /// Somebody pushes to a project that was never made, or was removed just now.
+    #[error("there is no project {0}; an admin makes one with `roadstead project create {0}`")]
+    NoProject(String),
     /// What was read is none of what is ever written.
     #[error("the database holds a damaged {what}: {value}")]
     Damaged { what: &'static str, value: String },
@@ -50,6 +53,7 @@ impl Error {
             }
             Self::Sql(_)
             | Self::Commit(_)
+            | Self::NoProject(_)
             | Self::Damaged { .. }
             | Self::Newer { .. }
             | Self::Path(_)
@@ -87,6 +91,15 @@ const RETRY_AFTER: u32 = 2;
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for ApiError {
+    fn from(error: &Error) -> Self {
+        if matches!(error, Error::NoProject(_)) {
+            return ErrorCode::NameUnknown.error(error.to_string());
+        }
         tracing::error!(error = %error, "a request failed at the database");
         if error.is_full() {
             ErrorCode::Unavailable
