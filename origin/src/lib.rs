@@ -3,6 +3,7 @@
 //! A node keeps no state of its own; any number of equal ones run over the same two, and each goes on with what another
 //! began. What was acknowledged is durable, and a request that was given up by its client is still ended properly.
 
+mod api;
 mod database;
 mod identity;
 mod intake;
@@ -175,10 +176,10 @@ impl Origin {
             _ => {}
         }
         if matches!(*request.method(), Method::GET | Method::HEAD) {
-            return self.registry.answer(request).await;
+            return answer(&self.registry, request).await;
         }
         let registry = self.registry.clone();
-        match self.tasks.spawn(async move { registry.answer(request).await }).await {
+        match self.tasks.spawn(async move { answer(&registry, request).await }).await {
             Ok(response) => response,
             Err(error) => {
                 tracing::error!(error = %error, "a request failed inside");
@@ -218,6 +219,14 @@ impl Origin {
         }
         self.registry.database.close().await;
     }
+}
+
+/// The administration API, or the registry itself.
+async fn answer(registry: &Registry, request: Request<RequestBody>) -> Response<Body> {
+    if api::serves(request.uri().path()) {
+        return labelled(api::answer(registry, request).await, "api");
+    }
+    registry.answer(request).await
 }
 
 /// Names the route for metrics and logs.
