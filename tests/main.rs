@@ -55,6 +55,7 @@ mod cache {
     mod operator;
 }
 
+mod access;
 mod cluster;
 mod collection;
 mod conformance;

@@ -39,9 +39,19 @@ impl Plan {
         Self::new("origin").argument("--no-auth")
     }
 
+    /// An origin that asks everybody who they are, on a free port of 127.0.0.1.
+    pub(crate) fn guarded_origin() -> Self {
+        Self::new("origin")
+    }
+
     /// An edge before the given registry, on a free port of 127.0.0.2.
     pub(crate) fn edge(upstream: SocketAddr) -> Self {
         Self::new("edge").listen("127.0.0.2:0").argument("--upstream").argument(&format!("http://{upstream}"))
+    }
+
+    /// An edge with upstreams of a configuration file's, on a free port of 127.0.0.2.
+    pub(crate) fn edge_of(toml: &str) -> Self {
+        Self::new("edge").listen("127.0.0.2:0").config(toml)
     }
 
     fn new(role: &'static str) -> Self {
