@@ -39,11 +39,13 @@ pub enum Action {
     ManageMembers,
     /// Change or remove the project itself.
     ManageProject,
+    /// Ask whether a blob or a manifest is there (HEAD): clients do that before they push as well as before they pull.
+    Stat,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pull,
         Self::Push,
         Self::Delete,
@@ -52,26 +54,34 @@ impl Action {
         Self::ManageRobots,
         Self::ManageMembers,
         Self::ManageProject,
+        Self::Stat,
     ];
 
     /// The role that a member needs for it.
     fn role(self) -> Role {
         match self {
-            Self::Pull | Self::See => Role::Guest,
+            Self::Pull | Self::See | Self::Stat => Role::Guest,
             Self::Push => Role::Developer,
             Self::Delete | Self::Label | Self::ManageRobots => Role::Maintainer,
             Self::ManageMembers | Self::ManageProject => Role::Owner,
         }
     }
 
-    /// What a token's scope, and a robot's `--may`, call it; nothing but content has such a name.
-    pub fn content(self) -> Option<ContentAction> {
+    /// What a token's scope, and a robot's `--may`, have to hold for it: any one of these. Nothing but what is done with
+    /// content has such names.
+    pub fn contents(self) -> &'static [ContentAction] {
         match self {
-            Self::Pull => Some(ContentAction::Pull),
-            Self::Push => Some(ContentAction::Push),
-            Self::Delete => Some(ContentAction::Delete),
-            Self::See | Self::Label | Self::ManageRobots | Self::ManageMembers | Self::ManageProject => None,
+            Self::Pull => &[ContentAction::Pull],
+            Self::Push => &[ContentAction::Push],
+            Self::Delete => &[ContentAction::Delete],
+            Self::Stat => &[ContentAction::Pull, ContentAction::Push],
+            Self::See | Self::Label | Self::ManageRobots | Self::ManageMembers | Self::ManageProject => &[],
         }
+    }
+
+    /// Whether it changes nothing and is open to all where pulling is.
+    fn reads(self) -> bool {
+        matches!(self, Self::Pull | Self::See | Self::Stat)
     }
 }
 
@@ -293,8 +303,7 @@ pub fn decide_administration(principal: &Principal, shown: Shown<'_>, from: Opti
 }
 
 fn decide_anonymous(question: &Question<'_>) -> Decision {
-    let reads = matches!(question.action, Action::Pull | Action::See);
-    let Some(project) = question.project.filter(|_| reads) else {
+    let Some(project) = question.project.filter(|_| question.action.reads()) else {
         return Decision::Challenge(Challenge::Credentials);
     };
     if is_within(question.from, &project.anonymous_networks) {
@@ -338,15 +347,16 @@ fn robot_may(robot: &Robot, question: &Question<'_>) -> Result<(), Denial> {
         },
         Home::Project(home) => question.project.is_some_and(|project| project.name == *home),
     };
-    let listed = question.action.content().is_none_or(|action| robot.actions.contains(&action));
-    if at_home && (question.action == Action::See || (question.action.content().is_some() && listed)) {
+    let contents = question.action.contents();
+    let listed = contents.is_empty() || contents.iter().any(|action| robot.actions.contains(action));
+    if at_home && (question.action == Action::See || (!contents.is_empty() && listed)) {
         return Ok(());
     }
     match member_may(question) {
         // A role does not widen what the robot was made for.
         Ok(()) if listed || is_open_to_all(question) => Ok(()),
         Ok(()) => Err(Denial::NotAmongActions),
-        Err(_) if at_home && question.action.content().is_some() => Err(Denial::NotAmongActions),
+        Err(_) if at_home && !contents.is_empty() => Err(Denial::NotAmongActions),
         Err(Denial::Unseen) if at_home => Err(Denial::Role { needed: question.action.role() }),
         Err(denial) => Err(denial),
     }
@@ -367,7 +377,7 @@ fn member_may(question: &Question<'_>) -> Result<(), Denial> {
 
 /// Whether anonymous clients could do it too: nobody has less by saying who they are.
 fn is_open_to_all(question: &Question<'_>) -> bool {
-    matches!(question.action, Action::Pull | Action::See)
+    question.action.reads()
         && question.project.is_some_and(|project| {
             project.visibility == Visibility::Public || is_within(question.from, &project.anonymous_networks)
         })

@@ -115,11 +115,12 @@ impl Scopes {
 
     /// Whether a token with these scopes is enough for an action.
     pub fn hold(&self, resource: Resource<'_>, action: Action) -> bool {
-        match (resource, action.content()) {
-            (Resource::Project(_), _) => self.hold_administration(),
-            (Resource::Repository(_), None) => false,
-            (Resource::Repository(repository), Some(action)) => self.0.iter().any(|scope| match scope {
-                Scope::Repository(name, actions) => name == repository && actions.contains(&action),
+        match resource {
+            Resource::Project(_) => self.hold_administration(),
+            Resource::Repository(repository) => self.0.iter().any(|scope| match scope {
+                Scope::Repository(name, actions) => {
+                    name == repository && action.contents().iter().any(|action| actions.contains(action))
+                }
                 Scope::Catalog | Scope::Administration => false,
             }),
         }

@@ -52,94 +52,99 @@ fn row(principal: &Principal, shown: Shown<'_>, project: Option<&Project>, role:
 }
 
 #[test]
-fn the_table_of_verdicts() {
+fn the_table_of_verdicts_for_users_and_robots() {
     use ContentAction::{Delete, Pull, Push};
     let (private, public) = (project(Visibility::Private, &[]), project(Visibility::Public, &[]));
-    let near = project(Visibility::Private, &["10.0.0.0/8"]);
     let every = [Pull, Push, Delete];
     let secret = |principal: &Principal, project, role| row(principal, Shown::Secret, project, role);
     let check = |found: String, expected: &str, what: &str| assert_eq!(found, expected, "{what}");
 
-    // Pull, Push, Delete, See, Label, ManageRobots, ManageMembers, ManageProject.
+    // Pull, Push, Delete, See, Label, ManageRobots, ManageMembers, ManageProject, Stat.
     for (role, expected) in [
-        (None, "uuuuuuuu"),
-        (Some(Role::Guest), "+rr+rrrr"),
-        (Some(Role::Developer), "++r+rrrr"),
-        (Some(Role::Maintainer), "++++++rr"),
-        (Some(Role::Owner), "++++++++"),
+        (None, "uuuuuuuuu"),
+        (Some(Role::Guest), "+rr+rrrr+"),
+        (Some(Role::Developer), "++r+rrrr+"),
+        (Some(Role::Maintainer), "++++++rr+"),
+        (Some(Role::Owner), "+++++++++"),
     ] {
         check(secret(&user(false, false), Some(&private), role), expected, "a member of a private project");
     }
-    check(secret(&user(false, false), Some(&public), None), "+rr+rrrr", "anybody at a public project");
-    check(secret(&user(false, false), None, None), "uuuuuuuu", "anybody at no project");
-    check(secret(&user(true, false), Some(&private), None), "++++++++", "an admin");
-    check(secret(&user(true, false), None, None), "mmmmmmmm", "an admin at no project");
-    check(secret(&user(false, true), Some(&private), None), "rrr+rrrr", "an auditor");
-    check(secret(&user(false, true), None, None), "mmmmmmmm", "an auditor at no project");
+    check(secret(&user(false, false), Some(&public), None), "+rr+rrrr+", "anybody at a public project");
+    check(secret(&user(false, false), None, None), "uuuuuuuuu", "anybody at no project");
+    check(secret(&user(true, false), Some(&private), None), "+++++++++", "an admin");
+    check(secret(&user(true, false), None, None), "mmmmmmmmm", "an admin at no project");
+    check(secret(&user(false, true), Some(&private), None), "rrr+rrrrr", "an auditor");
+    check(secret(&user(false, true), None, None), "mmmmmmmmm", "an auditor at no project");
 
     let all = robot("team+ci", &every, &[]);
-    check(secret(&all, Some(&private), None), "++++rrrr", "a robot at home");
+    check(secret(&all, Some(&private), None), "++++rrrr+", "a robot at home");
     check(
         secret(&robot("team+ci", &[Push], &[]), Some(&private), None),
-        "a+a+rrrr",
+        "a+a+rrrr+",
         "a robot that only pushes",
     );
     check(
         secret(&robot("team+ci", &[Push], &[]), Some(&public), None),
-        "++a+rrrr",
+        "++a+rrrr+",
         "the same at a public project",
     );
-    check(secret(&robot("other+ci", &every, &[]), Some(&private), None), "uuuuuuuu", "a robot elsewhere");
+    check(secret(&robot("other+ci", &every, &[]), Some(&private), None), "uuuuuuuuu", "a robot elsewhere");
     check(
         secret(&robot("other+ci", &every, &[]), Some(&public), None),
-        "+rr+rrrr",
+        "+rr+rrrr+",
         "a robot at a public project",
     );
     check(
         secret(&robot("system+ci", &[Pull], &[]), Some(&private), None),
-        "+aa+rrrr",
+        "+aa+rrrr+",
         "a robot of the system",
     );
     check(
         secret(&robot("system+ci", &[Pull], &[]), None, None),
-        "mmmmmmmm",
+        "mmmmmmmmm",
         "a robot of the system at no project",
     );
     let owner = Some(Role::Owner);
     check(
         secret(&robot("other+ci", &[Pull], &[]), Some(&private), owner),
-        "+aa+++++",
+        "+aa++++++",
         "a role adds no action",
     );
     check(
         secret(&robot("team+ci", &every, &["192.0.2.0/24"]), Some(&public), owner),
-        "nnnnnnnn",
+        "nnnnnnnnn",
         "from elsewhere",
     );
     check(
         secret(&robot("team+ci", &every, &["10.0.0.0/8"]), Some(&private), None),
-        "++++rrrr",
+        "++++rrrr+",
         "from its network",
     );
+}
 
+#[test]
+fn the_table_of_verdicts_for_tokens_and_for_nobody() {
+    let (private, public) = (project(Visibility::Private, &[]), project(Visibility::Public, &[]));
+    let near = project(Visibility::Private, &["10.0.0.0/8"]);
+    let check = |found: String, expected: &str, what: &str| assert_eq!(found, expected, "{what}");
     let none = Scopes::default();
     let pull = Scopes::parse(["repository:team/app:pull"]);
     let token = |principal: &Principal, scopes, project| row(principal, Shown::Token(scopes), project, None);
     let nobody = Principal::Anonymous;
-    check(row(&nobody, Shown::Nothing, Some(&private), None), "cccccccc", "nobody at a private project");
-    check(row(&nobody, Shown::Nothing, Some(&public), None), "cccccccc", "nobody without a token");
-    check(row(&nobody, Shown::Nothing, None, None), "cccccccc", "nobody at no project");
+    check(row(&nobody, Shown::Nothing, Some(&private), None), "ccccccccc", "nobody at a private project");
+    check(row(&nobody, Shown::Nothing, Some(&public), None), "ccccccccc", "nobody without a token");
+    check(row(&nobody, Shown::Nothing, None, None), "ccccccccc", "nobody at no project");
     check(
         row(&nobody, Shown::Nothing, Some(&near), None),
-        "+cc+cccc",
+        "+cc+cccc+",
         "a mirror's client from a listed network",
     );
-    check(token(&nobody, &pull, Some(&private)), "cccccccc", "an anonymous token at a private project");
-    check(token(&nobody, &pull, Some(&public)), "+ccscccc", "an anonymous token at a public project");
-    check(token(&nobody, &none, Some(&public)), "sccscccc", "an anonymous token for nothing");
-    check(token(&user(true, false), &pull, Some(&private)), "+sssssss", "an admin's token for a pull");
-    check(token(&user(false, false), &pull, Some(&private)), "uuuuuuuu", "a token outlives no right");
-    check(row(&Principal::Everybody, Shown::Nothing, None, None), "++++++++", "--no-auth");
+    check(token(&nobody, &pull, Some(&private)), "ccccccccc", "an anonymous token at a private project");
+    check(token(&nobody, &pull, Some(&public)), "+ccscccc+", "an anonymous token at a public project");
+    check(token(&nobody, &none, Some(&public)), "sccsccccs", "an anonymous token for nothing");
+    check(token(&user(true, false), &pull, Some(&private)), "+sssssss+", "an admin's token for a pull");
+    check(token(&user(false, false), &pull, Some(&private)), "uuuuuuuuu", "a token outlives no right");
+    check(row(&Principal::Everybody, Shown::Nothing, None, None), "+++++++++", "--no-auth");
 }
 
 #[test]
@@ -297,7 +302,7 @@ proptest! {
                 prop_assert_eq!(ask(Shown::Secret, Some(more)), Decision::Allow);
             }
         }
-        let reads = matches!(action, Action::Pull | Action::See);
+        let reads = action.reads();
         if ask(Shown::Nothing, role) == Decision::Allow {
             prop_assert!(reads && principal == Principal::Anonymous, "nothing shown, and something changed");
         }

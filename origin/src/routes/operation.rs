@@ -72,9 +72,10 @@ impl<'a> Operation<'a> {
             Self::Tags(repository)
             | Self::Referrers(repository, _)
             | Self::GetManifest(repository, _)
-            | Self::HeadManifest(repository, _)
-            | Self::GetBlob(repository, _)
-            | Self::HeadBlob(repository, _) => Need::In(repository, Action::Pull),
+            | Self::GetBlob(repository, _) => Need::In(repository, Action::Pull),
+            Self::HeadManifest(repository, _) | Self::HeadBlob(repository, _) => {
+                Need::In(repository, Action::Stat)
+            }
             Self::PutManifest(repository, _)
             | Self::PostUpload(repository)
             | Self::GetUpload(repository, _)

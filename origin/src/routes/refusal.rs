@@ -82,6 +82,7 @@ fn wanted(action: Action) -> &'static str {
         Action::Push => "pull,push",
         Action::Delete => "delete",
         Action::Pull
+        | Action::Stat
         | Action::See
         | Action::Label
         | Action::ManageRobots
@@ -141,7 +142,7 @@ pub(crate) const OUTSIDE: &str = "this robot may not come from this address; see
 fn unseen(repository: &RepositoryName, action: Action, name: &str) -> String {
     let project = repository.project();
     let (verb, role) = match action {
-        Action::Pull | Action::See => ("pull from", "guest"),
+        Action::Pull | Action::Stat | Action::See => ("pull from", "guest"),
         Action::Push => ("push to", "developer"),
         Action::Delete | Action::Label | Action::ManageRobots => ("delete from", "maintainer"),
         Action::ManageMembers | Action::ManageProject => ("manage", "owner"),
