@@ -92,6 +92,27 @@ async fn a_name_and_its_password_log_in_and_nothing_else_does() {
     }
 }
 
+#[tokio::test]
+async fn a_name_that_nobody_has_costs_the_same_work_as_a_wrong_password() {
+    let test = TestDatabase::sqlite();
+    let identity = start(&test.open().await, settings(), test.path()).await;
+    add_user(&identity, "ann", "password").await;
+    add_robot(&identity, "system+ci", None).await;
+    let mut work = Vec::new();
+    for name in ["ann", "nobody"] {
+        let before = identity.metrics.password_hashes.get();
+        assert!(is_wrong(&identity.login(name, &text("guess"), from(1)).await));
+        work.push(identity.metrics.password_hashes.get() - before);
+    }
+    assert_eq!(work, [1, 1]);
+    // A robot's secret cannot be guessed; neither name costs a hash.
+    let before = identity.metrics.password_hashes.get();
+    for name in ["system+ci", "system+nobody"] {
+        assert!(is_wrong(&identity.login(name, &text("guess"), from(1)).await));
+    }
+    assert_eq!(identity.metrics.password_hashes.get(), before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_jobs_of_one_build_cost_one_hash() {
     let test = TestDatabase::sqlite();
