@@ -7,7 +7,7 @@ use oci::http::{Body, Client, RequestBody, body::collect};
 use serde_json::{Value, json};
 
 use super::openapi::{OPERATIONS, description};
-use crate::routes::tests::access::{Guarded, PASSWORD, Show};
+use crate::routes::tests::guarded::{Guarded, PASSWORD, Show};
 
 /// An answer of the API, its document read.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! The endpoints over a real database and directory, without a network.
 
-pub(crate) mod access;
+mod access;
 mod deleting;
+pub(crate) mod guarded;
 mod uploading;
 
 use std::{path::Path, sync::Arc};
