@@ -14,6 +14,7 @@ mod tests;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use name::{InvalidAccountName, ProjectName, RobotName, UserName};
@@ -86,8 +87,9 @@ impl Action {
 }
 
 /// What can be done with content, by the names of the token specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum ContentAction {
     /// `pull`
     Pull,

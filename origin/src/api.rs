@@ -5,6 +5,7 @@
 
 mod access;
 mod document;
+mod grammar;
 mod members;
 mod node;
 mod openapi;

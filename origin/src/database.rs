@@ -44,6 +44,8 @@ use projects::Projects;
 const ATTEMPTS: u32 = 6;
 /// The pause before the second attempt; it doubles each time.
 const BACKOFF: Duration = Duration::from_millis(20);
+/// Read and written by the node's own user only.
+const PRIVATE: u32 = 0o600;
 /// A PostgreSQL connection that was idle for longer is asked whether it lives before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
@@ -76,6 +78,7 @@ impl Database {
             None => {
                 let path = std::path::absolute(data_dir.join("origin.db"))
                     .map_err(|_unknown| Error::Path(data_dir.into()))?;
+                keep_private(&path).map_err(|error| Error::File { path: path.clone(), error })?;
                 default = url::Url::from_file_path(&path).map_err(|()| Error::Path(path))?.to_string();
                 &default.replacen("file://", "sqlite://", 1)
             }
@@ -172,6 +175,18 @@ impl Database {
             Kind::Postgres => self.write.begin().await?,
         })
     }
+}
+
+/// Makes the file where there is none, and readable by the node's own user only: it holds the keys that sign tokens.
+/// SQLite gives the files beside it the same permissions.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::File::options().create(true).append(true).mode(PRIVATE).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        // Of a version that kept no keys in it.
+        file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
+    }
+    Ok(())
 }
 
 /// Commits. A failure here is an error of its own, since nobody knows whether the change was made.

@@ -10,6 +10,7 @@ use super::{
     Answer, Call,
     access::Admin,
     document::{Page, created, expected, read, versioned},
+    grammar,
     problem::{Problem, made},
 };
 use crate::database::{accounts::Expected, members::MemberRow};
@@ -22,7 +23,6 @@ pub(super) struct Document {
     /// A user's or a robot's.
     name: String,
     /// `guest`, `developer`, `maintainer` or `owner`.
-    #[schemars(with = "String")]
     role: Role,
     since: String,
 }
@@ -32,9 +32,10 @@ pub(super) struct Document {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewMember")]
 pub(super) struct New {
+    #[schemars(schema_with = "grammar::project_name")]
     project: String,
+    #[schemars(schema_with = "grammar::account_name")]
     name: String,
-    #[schemars(with = "String")]
     role: Role,
 }
 
@@ -43,7 +44,6 @@ pub(super) struct New {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "MemberChange")]
 pub(super) struct Patch {
-    #[schemars(with = "String")]
     role: Role,
 }
 

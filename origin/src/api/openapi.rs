@@ -5,7 +5,7 @@ use oci::http::Body;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{document, members, node, problem, projects, robots, users};
+use super::{document, grammar, members, node, problem, projects, robots, users};
 
 /// An operation: what is documented is what is served, and a test asks each of them.
 pub(super) struct Operation {
@@ -18,7 +18,23 @@ pub(super) struct Operation {
     answer: Option<(u16, Kind)>,
 }
 
-type Parameter = (&'static str, &'static str);
+/// A parameter of the query.
+#[derive(Clone, Copy)]
+struct Parameter {
+    name: &'static str,
+    description: &'static str,
+    kind: ParameterKind,
+}
+
+#[derive(Clone, Copy)]
+enum ParameterKind {
+    Limit,
+    /// Of a pattern, which may be left out.
+    Text(&'static str),
+    /// Of a pattern, which may not.
+    Needed(&'static str),
+    Flag,
+}
 
 /// What a body is.
 #[derive(Clone, Copy)]
@@ -33,9 +49,26 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     generator.subschema_for::<T>().to_value()
 }
 
-const PAGE: [Parameter; 2] =
-    [("limit", "How many entries, 1 to 1000; 100 by default"), ("after", "The name before the first entry")];
-const PAGE_OF_PROJECT: [Parameter; 3] = [("project", "Of which project"), PAGE[0], PAGE[1]];
+const LIMIT: Parameter = Parameter {
+    name: "limit",
+    description: "How many entries, 1 to 1000; 100 by default",
+    kind: ParameterKind::Limit,
+};
+const AFTER: Parameter = Parameter {
+    name: "after",
+    description: "The name before the first entry",
+    kind: ParameterKind::Text(grammar::PRINTABLE),
+};
+const WITH_IMAGES: Parameter =
+    Parameter { name: "with_images", description: "`true`: and the images in it", kind: ParameterKind::Flag };
+
+const fn project(kind: ParameterKind) -> Parameter {
+    Parameter { name: "project", description: "Of which project", kind }
+}
+
+const PAGE: [Parameter; 2] = [LIMIT, AFTER];
+const PAGE_OF_PROJECT: [Parameter; 3] = [project(ParameterKind::Needed(grammar::PROJECT)), LIMIT, AFTER];
+const PAGE_OF_ANY_PROJECT: [Parameter; 3] = [project(ParameterKind::Text(grammar::PROJECT)), LIMIT, AFTER];
 
 impl Operation {
     const fn new(method: &'static str, path: &'static str, summary: &'static str) -> Self {
@@ -68,8 +101,7 @@ pub(super) const OPERATIONS: [Operation; 23] = [
     Operation::new("PATCH", "projects/{name}", "Change a project")
         .takes(schema::<projects::Patch>)
         .gives(200, Kind::One(schema::<projects::Document>)),
-    Operation::new("DELETE", "projects/{name}", "Remove a project")
-        .query(&[("with_images", "`true`: and the images in it")]),
+    Operation::new("DELETE", "projects/{name}", "Remove a project").query(&[WITH_IMAGES]),
     Operation::new("GET", "users", "The users")
         .query(&PAGE)
         .gives(200, Kind::List(schema::<users::Document>)),
@@ -94,7 +126,7 @@ pub(super) const OPERATIONS: [Operation; 23] = [
         .gives(200, Kind::One(schema::<members::Document>)),
     Operation::new("DELETE", "members/{project}/{name}", "End a membership"),
     Operation::new("GET", "robots", "The robots that the caller may manage")
-        .query(&PAGE_OF_PROJECT)
+        .query(&PAGE_OF_ANY_PROJECT)
         .gives(200, Kind::List(schema::<robots::Document>)),
     Operation::new("POST", "robots", "Make a robot; its secret is shown this once")
         .takes(schema::<robots::New>)
@@ -118,6 +150,11 @@ pub(super) const OPERATIONS: [Operation; 23] = [
 fn any_object(_: &mut SchemaGenerator) -> Value {
     json!({"type": "object"})
 }
+
+/// The longest name of a project, in bytes. Robots' may be longer; who makes up a name does not need that.
+const LONGEST: u32 = 128;
+/// The longest name of a user, in bytes.
+const LONGEST_USER: u32 = 64;
 
 /// The description as an answer.
 pub(super) fn answer() -> Response<Body> {
@@ -143,7 +180,7 @@ pub(super) fn description() -> Value {
             "title": "Roadstead administration API",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Lists are pages: `Link` names the next one. `ETag` is a version, and a change with `If-Match` is \
-                made only if it is still that one. What fails is a problem document (RFC 9457).",
+                made only if it is still that one (`412` otherwise). What fails is a problem document (RFC 9457).",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"basic": []}, {"bearer": []}],
@@ -203,19 +240,27 @@ fn operation_id(operation: &Operation) -> String {
 
 fn parameters(operation: &Operation) -> Value {
     let names = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let in_path =
-        names.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
-    let in_query = operation.query.iter().map(|(name, description)| {
-        let kind = if *name == "limit" {
-            json!({"type": "integer", "minimum": 1, "maximum": 1000})
-        } else {
-            json!({"type": "string"})
+    let group = operation.path.split('/').next().unwrap_or_default();
+    let in_path = names.map(|name| {
+        let (pattern, longest) = match (group, name) {
+            (_, "project") | ("projects", _) => (grammar::PROJECT, LONGEST),
+            ("users", _) => (grammar::USER, LONGEST_USER),
+            ("robots", _) => (grammar::ROBOT, LONGEST),
+            _ => (grammar::ACCOUNT, LONGEST),
         };
-        json!({"name": name, "in": "query", "description": description, "schema": kind})
+        let schema = json!({"type": "string", "pattern": pattern, "maxLength": longest});
+        json!({"name": name, "in": "path", "required": true, "schema": schema})
     });
-    let in_head = matches!(operation.method, "PATCH" | "DELETE").then(|| {
-        json!({"name": "If-Match", "in": "header", "description": "An `ETag` that was answered before",
-            "schema": {"type": "string"}})
+    let in_query = operation.query.iter().map(|parameter| {
+        let text = |pattern: &str| json!({"type": "string", "pattern": pattern, "maxLength": LONGEST});
+        let (required, schema) = match parameter.kind {
+            ParameterKind::Limit => (false, json!({"type": "integer", "minimum": 1, "maximum": 1000})),
+            ParameterKind::Text(pattern) => (false, text(pattern)),
+            ParameterKind::Needed(pattern) => (true, text(pattern)),
+            ParameterKind::Flag => (false, json!({"type": "boolean"})),
+        };
+        json!({"name": parameter.name, "in": "query", "description": parameter.description,
+            "required": required, "schema": schema})
     });
-    in_path.chain(in_query).chain(in_head).collect()
+    in_path.chain(in_query).collect()
 }

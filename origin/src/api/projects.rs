@@ -13,6 +13,7 @@ use super::{
     Answer, Call,
     access::Admin,
     document::{Page, created, expected, read, versioned},
+    grammar,
     problem::{Problem, made},
 };
 use crate::database::projects::{Images, ProjectChange, ProjectRow};
@@ -39,11 +40,12 @@ pub(super) struct Document {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewProject")]
 pub(super) struct New {
+    #[schemars(schema_with = "grammar::project_name")]
     name: String,
     #[serde(default)]
     public: bool,
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(schema_with = "grammar::networks")]
     anonymous_networks: Vec<IpNet>,
 }
 
@@ -55,7 +57,7 @@ pub(super) struct Patch {
     #[serde(default)]
     public: Option<bool>,
     #[serde(default)]
-    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(schema_with = "grammar::networks_or_none")]
     anonymous_networks: Option<Vec<IpNet>>,
 }
 

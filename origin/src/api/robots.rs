@@ -15,6 +15,7 @@ use super::{
     Answer, Call,
     access::Admin,
     document::{Page, created, expected, json, read, versioned},
+    grammar,
     problem::{Problem, made},
 };
 use crate::{
@@ -40,7 +41,6 @@ pub(super) struct Document {
     /// The name to log in with.
     name: String,
     /// What it was made to do: `pull`, `push`, `delete`.
-    #[schemars(with = "Vec<String>")]
     may: BTreeSet<ContentAction>,
     /// Where it may come from; anywhere, where empty.
     #[schemars(with = "Vec<String>")]
@@ -56,14 +56,16 @@ pub(super) struct Document {
 #[schemars(rename = "NewRobot")]
 pub(super) struct New {
     /// `PROJECT+NAME`, or `system+NAME`.
+    #[schemars(schema_with = "grammar::robot_name")]
     name: String,
-    #[schemars(with = "Vec<String>")]
+    #[schemars(extend("minItems" = 1))]
     may: BTreeSet<ContentAction>,
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(schema_with = "grammar::networks")]
     from: Vec<IpNet>,
     /// A time (RFC 3339), or a duration from now such as `90d`.
     #[serde(default)]
+    #[schemars(schema_with = "grammar::when_or_none")]
     expires: Option<String>,
 }
 
@@ -81,6 +83,7 @@ pub(super) struct Patch {
 #[schemars(rename = "Rotation")]
 pub(super) struct Rotation {
     /// How long the old one counts: `1h`.
+    #[schemars(schema_with = "grammar::overlap_or_none")]
     overlap: Option<Span>,
 }
 

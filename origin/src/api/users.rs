@@ -10,6 +10,7 @@ use super::{
     Answer, Call,
     access::Admin,
     document::{Page, created, expected, read, versioned},
+    grammar,
     problem::{Problem, made},
 };
 use crate::{
@@ -40,9 +41,12 @@ pub(super) struct Document {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewUser")]
 pub(super) struct New {
+    #[schemars(schema_with = "grammar::user_name")]
     name: String,
+    #[schemars(schema_with = "grammar::password")]
     password: Secret,
     #[serde(default)]
+    #[schemars(schema_with = "grammar::email_or_none")]
     email: Option<String>,
     #[serde(default)]
     admin: bool,
@@ -56,9 +60,11 @@ pub(super) struct New {
 #[schemars(rename = "UserChange")]
 pub(super) struct Patch {
     #[serde(default)]
+    #[schemars(schema_with = "grammar::password_or_none")]
     password: Option<Secret>,
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(schema_with = "grammar::email_or_none")]
     email: Option<Option<String>>,
     #[serde(default)]
     admin: Option<bool>,

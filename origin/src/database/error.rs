@@ -28,6 +28,9 @@ pub(crate) enum Error {
     /// The path cannot be made absolute, or cannot be written as a URL.
     #[error("{0:?} cannot be the place of the database")]
     Path(PathBuf),
+    /// The file of the database cannot be made, or made private.
+    #[error("{path:?} cannot be used: {error}")]
+    File { path: PathBuf, error: std::io::Error },
     /// The URL names no host.
     #[error("database.url names no host")]
     NoHost,
@@ -57,6 +60,7 @@ impl Error {
             | Self::Damaged { .. }
             | Self::Newer { .. }
             | Self::Path(_)
+            | Self::File { .. }
             | Self::NoHost
             | Self::NoPrimary(_) => false,
         }

@@ -284,8 +284,11 @@ async fn the_first_admin_has_the_given_password_or_one_in_a_file_for_this_user_o
     let database = test.open().await;
     let identity = start(&database, AuthSettings::default(), test.path()).await;
     let file = test.path().join("admin.password");
-    let mode = std::fs::metadata(&file).expect("there").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    // The database holds the keys that tokens are signed with.
+    for path in ["admin.password", "origin.db", "origin.db-wal"] {
+        let mode = std::fs::metadata(test.path().join(path)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{path}");
+    }
     let password = std::fs::read_to_string(&file).expect("readable");
     assert!(identity.login("admin", &text(password.trim()), None).await.is_ok());
     // A second start changes nothing, whatever its settings say.
