@@ -1,6 +1,7 @@
 //! What requests carry and answers hold: JSON, pages of lists, versions.
 
 use http::{HeaderValue, Response, StatusCode, header};
+use ipnet::IpNet;
 use oci::http::{Body, RequestBody, json_response};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -9,6 +10,8 @@ use crate::database::accounts::Expected;
 
 /// The longest document that a request may carry, in bytes: a few hundred networks fit.
 const MAX_DOCUMENT: usize = 64 * 1024;
+/// Networks of one list.
+const MAX_NETWORKS: usize = 100;
 /// Entries of one page where nobody says how many.
 const PAGE: u32 = 100;
 /// Entries of one page at most.
@@ -84,6 +87,14 @@ impl Page {
     }
 }
 
+/// Goes on with a list of networks that can be looked through for every request.
+pub(super) fn check_networks(networks: &[IpNet]) -> Result<(), Problem> {
+    if networks.len() <= MAX_NETWORKS {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("a list has at most {MAX_NETWORKS} networks")))
+}
+
 /// The version that a change is based on (RFC 9110, section 13.1.1); none given, any will do.
 pub(super) fn expected(call: &Call<'_>) -> Result<Expected, Problem> {
     let Some(value) = call.parts.headers.get(header::IF_MATCH) else { return Ok(Expected(None)) };
@@ -111,6 +122,12 @@ pub(super) async fn read<T: DeserializeOwned>(
         ));
     }
     let body = body.collect(MAX_DOCUMENT).await.map_err(|error| Problem::invalid(error.to_string()))?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))
+    let unreadable =
+        |error: serde_json::Error| Problem::invalid(format!("the document cannot be read: {error}"));
+    let document: serde_json::Value = serde_json::from_slice(&body).map_err(unreadable)?;
+    // A list of values would be taken for the fields in their order.
+    if !document.is_object() {
+        return Err(Problem::invalid("the document is not a JSON object"));
+    }
+    serde_json::from_value(document).map_err(unreadable)
 }

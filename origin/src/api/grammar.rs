@@ -43,8 +43,8 @@ pub(super) fn account_name(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn password(_: &mut SchemaGenerator) -> Schema {
-    // 1024 bytes, and a character has 4 at most.
-    json_schema!({"type": "string", "pattern": PRINTABLE, "minLength": 1, "maxLength": 256})
+    // How long it may be is counted in bytes, which a description cannot say.
+    json_schema!({"type": "string", "pattern": PRINTABLE, "minLength": 1})
 }
 
 pub(super) fn password_or_none(generator: &mut SchemaGenerator) -> Schema {

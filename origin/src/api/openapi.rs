@@ -29,10 +29,12 @@ struct Parameter {
 #[derive(Clone, Copy)]
 enum ParameterKind {
     Limit,
-    /// Of a pattern, which may be left out.
-    Text(&'static str),
-    /// Of a pattern, which may not.
-    Needed(&'static str),
+    /// Any text, which may be left out.
+    Text,
+    /// The name of a project, which may be left out.
+    Project,
+    /// The same, which may not.
+    NeededProject,
     Flag,
 }
 
@@ -54,11 +56,8 @@ const LIMIT: Parameter = Parameter {
     description: "How many entries, 1 to 1000; 100 by default",
     kind: ParameterKind::Limit,
 };
-const AFTER: Parameter = Parameter {
-    name: "after",
-    description: "The name before the first entry",
-    kind: ParameterKind::Text(grammar::PRINTABLE),
-};
+const AFTER: Parameter =
+    Parameter { name: "after", description: "The name before the first entry", kind: ParameterKind::Text };
 const WITH_IMAGES: Parameter =
     Parameter { name: "with_images", description: "`true`: and the images in it", kind: ParameterKind::Flag };
 
@@ -67,8 +66,8 @@ const fn project(kind: ParameterKind) -> Parameter {
 }
 
 const PAGE: [Parameter; 2] = [LIMIT, AFTER];
-const PAGE_OF_PROJECT: [Parameter; 3] = [project(ParameterKind::Needed(grammar::PROJECT)), LIMIT, AFTER];
-const PAGE_OF_ANY_PROJECT: [Parameter; 3] = [project(ParameterKind::Text(grammar::PROJECT)), LIMIT, AFTER];
+const PAGE_OF_PROJECT: [Parameter; 3] = [project(ParameterKind::NeededProject), LIMIT, AFTER];
+const PAGE_OF_ANY_PROJECT: [Parameter; 3] = [project(ParameterKind::Project), LIMIT, AFTER];
 
 impl Operation {
     const fn new(method: &'static str, path: &'static str, summary: &'static str) -> Self {
@@ -252,11 +251,12 @@ fn parameters(operation: &Operation) -> Value {
         json!({"name": name, "in": "path", "required": true, "schema": schema})
     });
     let in_query = operation.query.iter().map(|parameter| {
-        let text = |pattern: &str| json!({"type": "string", "pattern": pattern, "maxLength": LONGEST});
+        let project = || json!({"type": "string", "pattern": grammar::PROJECT, "maxLength": LONGEST});
         let (required, schema) = match parameter.kind {
             ParameterKind::Limit => (false, json!({"type": "integer", "minimum": 1, "maximum": 1000})),
-            ParameterKind::Text(pattern) => (false, text(pattern)),
-            ParameterKind::Needed(pattern) => (true, text(pattern)),
+            ParameterKind::Text => (false, json!({"type": "string", "pattern": grammar::PRINTABLE})),
+            ParameterKind::Project => (false, project()),
+            ParameterKind::NeededProject => (true, project()),
             ParameterKind::Flag => (false, json!({"type": "boolean"})),
         };
         json!({"name": parameter.name, "in": "query", "description": parameter.description,

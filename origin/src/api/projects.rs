@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Answer, Call,
     access::Admin,
-    document::{Page, created, expected, read, versioned},
+    document::{Page, check_networks, created, expected, read, versioned},
     grammar,
     problem::{Problem, made},
 };
@@ -111,6 +111,7 @@ async fn create(call: Call<'_>) -> Answer {
     if name.as_str() == "system" {
         return Err(Problem::invalid("no project is called system: robots of the system are named after it"));
     }
+    check_networks(&new.anonymous_networks)?;
     let visibility = visibility(new.public);
     let change = call.admin.database().create_project(&name, visibility, &new.anonymous_networks).await?;
     made(change, &format!("project {name}"))?;
@@ -124,6 +125,7 @@ async fn change(call: Call<'_>, name: &ProjectName) -> Answer {
     call.admin.need(name, Action::ManageProject).await?;
     let expected = expected(&call)?;
     let patch: Patch = read(&call.parts, call.body).await?;
+    check_networks(patch.anonymous_networks.as_deref().unwrap_or_default())?;
     let change = ProjectChange {
         visibility: patch.public.map(visibility),
         anonymous_networks: patch.anonymous_networks,

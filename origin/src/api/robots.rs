@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Answer, Call,
     access::Admin,
-    document::{Page, created, expected, json, read, versioned},
+    document::{Page, check_networks, created, expected, json, read, versioned},
     grammar,
     problem::{Problem, made},
 };
@@ -31,9 +31,6 @@ use crate::{
 const OVERLAP: Duration = Duration::from_secs(3600);
 /// The longest time that a rotation may leave two secrets.
 const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Networks of one robot.
-const MAX_NETWORKS: usize = 100;
-
 /// A robot.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "Robot")]
@@ -58,7 +55,7 @@ pub(super) struct New {
     /// `PROJECT+NAME`, or `system+NAME`.
     #[schemars(schema_with = "grammar::robot_name")]
     name: String,
-    #[schemars(extend("minItems" = 1))]
+    #[schemars(with = "Vec<ContentAction>", extend("minItems" = 1))]
     may: BTreeSet<ContentAction>,
     #[serde(default)]
     #[schemars(schema_with = "grammar::networks")]
@@ -181,9 +178,7 @@ async fn create(call: Call<'_>) -> Answer {
     if new.may.is_empty() {
         return Err(Problem::invalid("say what it may: pull, push, delete"));
     }
-    if new.from.len() > MAX_NETWORKS {
-        return Err(Problem::invalid(format!("a robot has at most {MAX_NETWORKS} networks")));
-    }
+    check_networks(&new.from)?;
     let expires_at = new.expires.as_deref().map(when).transpose()?;
     within_own(&call.admin, &new.may, &new.from, expires_at)?;
     let (shown, hash) = secret::for_robot();

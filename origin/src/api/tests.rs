@@ -128,6 +128,7 @@ async fn projects_are_made_by_admins_and_changed_by_owners() {
         json!({"name": "system"}),
         json!({}),
         json!({"name": "x", "more": 1}),
+        json!(["x", false, []]),
         json!([]),
     ] {
         assert_eq!(post(&site, "admin", "projects", bad.clone()).await.status, 400, "{bad}");
