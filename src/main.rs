@@ -70,9 +70,10 @@ fn run_origin(flags: &NodeFlags) -> anyhow::Result<()> {
             tracing::warn!("--no-auth: whoever reaches this node may push, pull and delete");
         }
         let openness = if flags.no_auth { origin::Openness::Everybody } else { origin::Openness::Asking };
+        let reach = origin::Reach { openness, scheme: origin::Scheme::Http };
         let mut metrics = Registry::default();
         let front_metrics = FrontMetrics::register(&mut metrics);
-        let service = origin::Origin::start(loaded.role, &data.path, &name, openness, &mut metrics).await?;
+        let service = origin::Origin::start(loaded.role, &data.path, &name, reach, &mut metrics).await?;
         let running = Node {
             role: Role::Origin,
             name,

@@ -23,7 +23,7 @@ use moka::future::Cache;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Openness,
+    Openness, Reach, Scheme,
     database::{Database, Error},
     metrics::Metrics,
     settings::AuthSettings,
@@ -59,6 +59,7 @@ pub(crate) struct Identity {
     checked: moka::sync::Cache<[u8; 32], Arc<gossip::token::Claims>>,
     pub(crate) keys: Keys,
     pub(crate) settings: AuthSettings,
+    pub(crate) scheme: Scheme,
     /// Makes what the caches remember of passwords worthless outside this process.
     salt: [u8; 32],
 }
@@ -71,7 +72,7 @@ impl Identity {
     pub(crate) async fn start(
         database: Database,
         settings: AuthSettings,
-        openness: Openness,
+        reach: Reach,
         data: &Path,
         metrics: Metrics,
     ) -> Result<Arc<Self>, StartError> {
@@ -88,10 +89,11 @@ impl Identity {
                 .build(),
             keys,
             settings,
+            scheme: reach.scheme,
             salt: secret::random(),
             database,
         });
-        if openness == Openness::Asking {
+        if reach.openness == Openness::Asking {
             first_admin::make(&identity, data).await?;
         }
         Ok(identity)

@@ -53,6 +53,24 @@ enum Reason {
     Identity(#[from] identity::StartError),
 }
 
+/// How clients reach a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Who is asked who they are.
+    pub openness: Openness,
+    /// What clients speak: it is in the address of the token service that they are told.
+    pub scheme: Scheme,
+}
+
+/// What clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP, at this node: a proxy before it may speak TLS, and says so.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
 /// Who is asked who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Openness {
@@ -97,7 +115,7 @@ impl Origin {
         settings: Settings,
         data_dir: &Path,
         node_name: &str,
-        openness: Openness,
+        reach: Reach,
         metrics_registry: &mut MetricsRegistry,
     ) -> Result<Arc<Self>, StartError> {
         let mistakes = settings.validate();
@@ -107,12 +125,12 @@ impl Origin {
         let metrics = Metrics::register(metrics_registry);
         let storage = Storage::open(&settings.storage, data_dir).map_err(Reason::from)?;
         let database = Database::open(&settings.database, data_dir).await.map_err(Reason::from)?;
-        let database = database.with_projects(match openness {
+        let database = database.with_projects(match reach.openness {
             Openness::Everybody => Projects::MadeByPush,
             Openness::Asking => Projects::MadeByAdmin,
         });
         let identity =
-            Identity::start(database.clone(), settings.auth, openness, data_dir, metrics.clone()).await;
+            Identity::start(database.clone(), settings.auth, reach, data_dir, metrics.clone()).await;
         let identity = identity.map_err(Reason::from)?;
         let jobs = Arc::new(Jobs::new(
             database.clone(),
@@ -143,7 +161,7 @@ impl Origin {
             let (identity, stop) = (identity.clone(), stop.clone());
             async move { identity.maintain(stop).await }
         });
-        let gate = Gate { openness, identity };
+        let gate = Gate { openness: reach.openness, identity };
         let node_name = node_name.to_owned();
         let registry = Registry {
             database,

@@ -6,7 +6,7 @@ use gossip::access::{ContentAction, RobotName, Scopes};
 
 use super::{AuthError, Credentials, Identity, LoginError, secret};
 use crate::{
-    Openness,
+    Openness, Reach, Scheme,
     database::{
         Database,
         accounts::{Admission, Changed, Expected},
@@ -20,6 +20,7 @@ use crate::{
 };
 
 const ANY: Expected = Expected(None);
+const REACH: Reach = Reach { openness: Openness::Asking, scheme: Scheme::Http };
 
 fn text(text: &str) -> Secret {
     Secret::from(text.to_owned())
@@ -34,9 +35,7 @@ fn settings() -> AuthSettings {
 }
 
 async fn start(database: &Database, settings: AuthSettings, dir: &Path) -> Arc<Identity> {
-    Identity::start(database.clone(), settings, Openness::Asking, dir, Metrics::default())
-        .await
-        .expect("starts")
+    Identity::start(database.clone(), settings, REACH, dir, Metrics::default()).await.expect("starts")
 }
 
 async fn add_user(identity: &Identity, name: &str, password: &str) {

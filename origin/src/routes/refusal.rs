@@ -8,7 +8,10 @@ use oci::{
 };
 
 use super::operation::Need;
-use crate::identity::{AuthError, Identity, LoginError};
+use crate::{
+    Scheme,
+    identity::{AuthError, Identity, LoginError},
+};
 
 /// Seconds after which a login that was turned away may come again.
 const BUSY_RETRY: u32 = 2;
@@ -23,7 +26,7 @@ pub(crate) struct Challenger {
 impl Challenger {
     pub(crate) fn new(identity: &Identity, headers: &HeaderMap) -> Self {
         let settings = &identity.settings;
-        let realm = settings.realm.clone().unwrap_or_else(|| realm(headers));
+        let realm = settings.realm.clone().unwrap_or_else(|| realm(identity.scheme, headers));
         Self { realm, service: settings.service.clone() }
     }
 
@@ -155,12 +158,15 @@ fn unseen(repository: &RepositoryName, action: Action, name: &str) -> String {
 
 /// `/token` at the host that the client asked for. A proxy that ends TLS says so in `X-Forwarded-Proto`; anybody may
 /// claim that, for an answer that only they see, and nobody can claim the opposite.
-fn realm(headers: &HeaderMap) -> String {
+fn realm(scheme: Scheme, headers: &HeaderMap) -> String {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let is_host = |host: &&str| {
         !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b))
     };
     let host = text("host").filter(is_host).unwrap_or("localhost");
-    let scheme = if text("x-forwarded-proto") == Some("https") { "https" } else { "http" };
+    let scheme = match (scheme, text("x-forwarded-proto")) {
+        (Scheme::Https, _) | (Scheme::Http, Some("https")) => "https",
+        (Scheme::Http, _) => "http",
+    };
     format!("{scheme}://{host}/token")
 }

@@ -16,7 +16,9 @@ use oci::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Openness, Origin, settings::Settings};
+use crate::{Openness, Origin, Reach, Scheme, settings::Settings};
+
+const REACH: Reach = Reach { openness: Openness::Everybody, scheme: Scheme::Http };
 
 /// An origin in a directory of its own.
 pub(super) struct Site {
@@ -26,7 +28,7 @@ pub(super) struct Site {
 
 pub(super) async fn start(settings: Settings, dir: &Path) -> Arc<Origin> {
     let mut metrics = prometheus_client::registry::Registry::default();
-    Origin::start(settings, dir, "test", Openness::Everybody, &mut metrics).await.expect("starts")
+    Origin::start(settings, dir, "test", REACH, &mut metrics).await.expect("starts")
 }
 
 impl Site {

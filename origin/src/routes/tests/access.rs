@@ -156,6 +156,24 @@ async fn who_shows_nothing_learns_where_tokens_are_had_and_a_wrong_secret_is_ref
 }
 
 #[tokio::test]
+async fn the_address_of_the_token_service_is_the_one_that_clients_can_reach() {
+    for (scheme, forwarded, expected) in
+        [(Scheme::Http, "http", "http"), (Scheme::Http, "https", "https"), (Scheme::Https, "http", "https")]
+    {
+        let site = Guarded::speaking(scheme).await;
+        let headers = [("host", "registry.example:5000"), ("x-forwarded-proto", forwarded)];
+        let answer = send(&site.origin, "GET", "/v2/", &headers, b"").await;
+        let realm = format!(r#"Bearer realm="{expected}://registry.example:5000/token""#);
+        assert!(answer.header("www-authenticate").starts_with(&realm), "{answer:?}");
+    }
+    let site = Guarded::new().await;
+    for host in ["a\"b", "a b", ""] {
+        let answer = send(&site.origin, "GET", "/v2/", &[("host", host)], b"").await;
+        assert!(answer.header("www-authenticate").contains("http://localhost/token"), "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_for_its_repository_and_its_actions_only() {
     let site = Guarded::new().await;
     let ask = async |path: &str, show: &Show| site.ask("GET", path, show, b"").await;

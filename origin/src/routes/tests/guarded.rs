@@ -56,6 +56,10 @@ impl Show {
 
 impl Guarded {
     pub(crate) async fn new() -> Self {
+        Self::speaking(Scheme::Http).await
+    }
+
+    pub(crate) async fn speaking(scheme: Scheme) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         let auth = AuthSettings {
             admin_password: Some(Secret::from(PASSWORD.to_owned())),
@@ -63,7 +67,8 @@ impl Guarded {
         };
         let settings = Settings { auth, ..Settings::default() };
         let mut metrics = prometheus_client::registry::Registry::default();
-        let origin = Origin::start(settings, dir.path(), "test", Openness::Asking, &mut metrics).await;
+        let reach = Reach { openness: Openness::Asking, scheme };
+        let origin = Origin::start(settings, dir.path(), "test", reach, &mut metrics).await;
         let mut site = Self { origin: origin.expect("starts"), _dir: dir, secrets: BTreeMap::new() };
         site.fill().await;
         site
