@@ -76,15 +76,15 @@ fn run_origin(flags: &NodeFlags) -> anyhow::Result<()> {
         let reload = reload(level, &doors, &loaded, read);
         if flags.no_auth {
             tracing::warn!("--no-auth: whoever reaches this node may push, pull and delete");
-        } else {
-            tracing::warn!(
-                "this version has no authentication yet: whoever reaches this node may push, pull and delete"
-            );
         }
+        let openness = if flags.no_auth { origin::Openness::Everybody } else { origin::Openness::Asking };
+        let scheme = if doors.tls().is_some() { origin::Scheme::Https } else { origin::Scheme::Http };
+        let reach = origin::Reach { openness, scheme };
         let mut metrics = Registry::default();
         let front_metrics = FrontMetrics::register(&mut metrics);
         doors.register(&mut metrics);
-        let service = origin::Origin::start(loaded.role.clone(), &data.path, &name, &mut metrics).await?;
+        let role = loaded.role.clone();
+        let service = origin::Origin::start(role, &data.path, &name, reach, &mut metrics).await?;
         let running = Node {
             role: Role::Origin,
             name,
@@ -222,8 +222,7 @@ fn checked(
     if node.listen.is_empty() {
         node.listen.push(role.default_address());
     }
-    let open = flags.no_auth || role == Role::Origin;
-    if open && !node.auth.allow_open {
+    if flags.no_auth && !node.auth.allow_open {
         for address in node.listen.iter().filter(|address| !address.ip().to_canonical().is_loopback()) {
             mistakes.push(format!(
                 "listen: {address} is not a loopback address, and nobody is asked who they are; \

@@ -97,6 +97,7 @@ mod faults {
     mod upstreams;
 }
 
+mod access;
 mod cluster;
 mod collection;
 mod conformance;

@@ -39,6 +39,11 @@ impl Plan {
         Self::new("origin").argument("--no-auth")
     }
 
+    /// An origin that asks everybody who they are, on a free port of 127.0.0.1.
+    pub(crate) fn guarded_origin() -> Self {
+        Self::new("origin")
+    }
+
     /// An edge before the given registry, on a free port of 127.0.0.2.
     pub(crate) fn edge(upstream: SocketAddr) -> Self {
         Self::edge_before(&format!("http://{upstream}"))
@@ -53,6 +58,11 @@ impl Plan {
     pub(crate) fn edge_of(name: &str, upstream: SocketAddr) -> Self {
         let url = format!("http://{upstream}");
         Self::new("edge").listen("127.0.0.2:0").set(&format!("upstream.\"{name}\".url"), &url)
+    }
+
+    /// An edge with upstreams of a configuration file's, on a free port of 127.0.0.2.
+    pub(crate) fn edge_with(toml: &str) -> Self {
+        Self::new("edge").listen("127.0.0.2:0").config(toml)
     }
 
     fn new(role: &'static str) -> Self {
