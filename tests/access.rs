@@ -60,7 +60,7 @@ impl Guarded {
         let scratch = Scratch::new("secret");
         let (address, file) = (self.origin.address, scratch.file("secret", format!("{secret}\n")));
         // The file is read at the start.
-        Plan::edge_of(&format!(
+        Plan::edge_with(&format!(
             "[upstream.\"{address}\"]\nurl = \"http://{address}\"\ndefault = true\nusername = \"{name}\"\npassword_file = \"{file}\"\n"
         ))
         .start()

@@ -50,7 +50,7 @@ impl Plan {
     }
 
     /// An edge with upstreams of a configuration file's, on a free port of 127.0.0.2.
-    pub(crate) fn edge_of(toml: &str) -> Self {
+    pub(crate) fn edge_with(toml: &str) -> Self {
         Self::new("edge").listen("127.0.0.2:0").config(toml)
     }
 
