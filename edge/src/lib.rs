@@ -22,7 +22,7 @@ mod upkeep;
 mod upstream;
 mod usage;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use oci::http::{Body, Check, RequestBody, Service};
@@ -81,12 +81,27 @@ pub enum StartError {
     Upstream(#[from] upstream::InvalidUpstream),
 }
 
+/// A future whose code is compiled in this crate: that of an `async fn` is compiled where it is awaited, which is in the
+/// binary, all of it after each change.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 impl Edge {
     /// Opens what is under `data`. Needs no upstream.
     ///
     /// # Errors
     /// The data directory or a file that the settings name cannot be used.
-    pub async fn start(
+    #[inline(never)]
+    pub fn start<'a>(
+        settings: &'a Settings,
+        data: &'a Path,
+        node_name: &'a str,
+        openness: Openness,
+        registry: &'a mut Registry,
+    ) -> Boxed<'a, Result<Arc<Self>, StartError>> {
+        Box::pin(Self::open(settings, data, node_name, openness, registry))
+    }
+
+    async fn open(
         settings: &Settings,
         data: &Path,
         node_name: &str,
@@ -152,6 +167,16 @@ impl Edge {
         Ok(Arc::new(Self { answerer, upkeep, tasks, stop }))
     }
 
+    #[inline(never)]
+    fn answered(&self, request: Request<RequestBody>) -> Boxed<'_, Response<Body>> {
+        Box::pin(async move {
+            if api::serves(request.uri().path()) {
+                return api::answer(&self.answerer, request).await;
+            }
+            self.answerer.answer(request).await
+        })
+    }
+
     /// Ends the downloads; what they have fetched stays, to be resumed.
     pub async fn shutdown(&self) {
         self.stop.cancel();
@@ -163,11 +188,8 @@ impl Edge {
 }
 
 impl Service for Edge {
-    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
-        if api::serves(request.uri().path()) {
-            return api::answer(&self.answerer, request).await;
-        }
-        self.answerer.answer(request).await
+    fn call(&self, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send {
+        self.answered(request)
     }
 
     async fn checks(&self) -> Vec<Check> {

@@ -14,7 +14,7 @@ pub mod settings;
 mod storage;
 mod time;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response};
 use oci::{
@@ -105,13 +105,28 @@ pub struct Origin {
     stop: CancellationToken,
 }
 
+/// A future whose code is compiled in this crate: that of an `async fn` is compiled where it is awaited, which is in the
+/// binary, all of it after each change.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 impl Origin {
     /// Opens the database and the storage, and starts the background jobs. Needs nothing else, and is done in well under
     /// a second after a crash too.
     ///
     /// # Errors
     /// The settings are wrong, the database does not answer, or the directory cannot be made.
-    pub async fn start(
+    #[inline(never)]
+    pub fn start<'a>(
+        settings: Settings,
+        data_dir: &'a Path,
+        node_name: &'a str,
+        reach: Reach,
+        metrics_registry: &'a mut MetricsRegistry,
+    ) -> Boxed<'a, Result<Arc<Self>, StartError>> {
+        Box::pin(Self::open(settings, data_dir, node_name, reach, metrics_registry))
+    }
+
+    async fn open(
         settings: Settings,
         data_dir: &Path,
         node_name: &str,
@@ -206,6 +221,11 @@ impl Origin {
         }
     }
 
+    #[inline(never)]
+    fn answered(&self, request: Request<RequestBody>) -> Boxed<'_, Response<Body>> {
+        Box::pin(self.handle(request))
+    }
+
     /// What `/readyz` shows: the database and the storage, asked now.
     pub async fn checks(&self) -> Vec<Check> {
         let (database, storage) =
@@ -254,8 +274,8 @@ fn labelled(mut response: Response<Body>, label: &'static str) -> Response<Body>
 }
 
 impl Service for Origin {
-    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
-        self.handle(request).await
+    fn call(&self, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send {
+        self.answered(request)
     }
 
     async fn checks(&self) -> Vec<Check> {
