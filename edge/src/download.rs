@@ -60,6 +60,8 @@ struct Shared {
     settings: DownloadSettings,
     /// A share for each piece of all downloads that waits to be written.
     in_flight: Arc<Semaphore>,
+    /// A turn for each blob that is made durable: each holds a thread that waits for the disk.
+    commits: Semaphore,
     /// A place for each request that waits for the first byte of a download.
     waiting: Semaphore,
     blames: Blames,
@@ -67,6 +69,8 @@ struct Shared {
     stop: CancellationToken,
 }
 
+/// Blobs that are synced at a time. More would only wait for the same disk, each in a thread of its own.
+const COMMITS: usize = 16;
 /// How many readers far ahead of one download can be waited for at a time; another one is served when its bytes come by
 /// themselves.
 const WISHES: usize = 32;
@@ -175,6 +179,7 @@ impl Downloads {
         Self(Arc::new(Shared {
             running: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(pieces.clamp(1, Semaphore::MAX_PERMITS))),
+            commits: Semaphore::new(COMMITS),
             waiting: Semaphore::new(settings.waiting as usize),
             blames: Blames::new(settings.avoid.0),
             store,

@@ -284,6 +284,8 @@ impl Fetch {
         let (store, digest) = (self.shared.store.clone(), self.download.digest.clone());
         let link = Link { digest: digest.clone(), size: Some(length) };
         let (Some(room), Some(file)) = (room, self.download.file.get().cloned()) else { return Ok(()) };
+        // Never closed. The readers have all bytes while it waits.
+        let _turn = self.shared.commits.acquire().await;
         // The link first: a blob that is found in the store without one would have to be asked for upstream.
         self.shared.metadata.keep_blob(&self.download.place, &link).await;
         let commit = tokio::task::spawn_blocking(move || store.commit(&digest, &file, room));
