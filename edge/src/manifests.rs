@@ -1,9 +1,6 @@
 //! Manifests by digest: out of memory, out of the metadata, or from the upstream, once for all who ask at a time.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use oci::{
     client::{Failure, FetchError, FetchedManifest},
@@ -41,6 +38,8 @@ pub(crate) struct Manifests {
 struct Held {
     manifest: StoredManifest,
     usage: Arc<Usage>,
+    /// Where it was before: those who waited for it while it was read out of the metadata have it from the cache.
+    came_from: Source,
 }
 
 /// A manifest, and whether it had to be fetched for this request.
@@ -100,7 +99,7 @@ impl Manifests {
         }
         let found = self.metadata.manifest(place, digest).await?;
         if let Some(manifest) = &found {
-            self.memory.insert(key, Held::new(place, manifest.clone())).await;
+            self.memory.insert(key, Held::new(place, manifest.clone(), Source::Cache)).await;
         }
         Ok(found)
     }
@@ -117,26 +116,24 @@ impl Manifests {
         patience: Patience,
     ) -> Result<Found, Arc<Unavailable>> {
         let key = (place.clone(), digest.clone());
-        if let Some(Held { manifest, usage }) = self.memory.get(&key).await {
+        if let Some(Held { manifest, usage, .. }) = self.memory.get(&key).await {
             return Ok(Found { manifest, usage, source: Source::Cache });
         }
-        let fetched = AtomicBool::new(false);
         let find = async {
             if let Some(manifest) = self.metadata.manifest(place, digest).await? {
-                return Ok(Held::new(place, manifest));
+                return Ok(Held::new(place, manifest, Source::Cache));
             }
-            fetched.store(true, Ordering::Relaxed);
             let reference = Reference::Digest(digest.clone());
             let answer = upstream.manifest(&place.repository, &reference, patience).await?;
-            self.keep(place, answer).await.map(|manifest| Held::new(place, manifest))
+            self.keep(place, answer).await.map(|manifest| Held::new(place, manifest, Source::Upstream))
         };
         let entry = self.memory.entry(key).or_try_insert_with(find).await?;
-        let source = match (fetched.load(Ordering::Relaxed), entry.is_fresh()) {
-            (true, _) => Source::Upstream,
-            (false, true) => Source::Cache,
-            (false, false) => Source::Collapsed,
+        let is_fresh = entry.is_fresh();
+        let Held { manifest, usage, came_from } = entry.into_value();
+        let source = match came_from {
+            Source::Upstream if !is_fresh => Source::Collapsed,
+            came_from => came_from,
         };
-        let Held { manifest, usage } = entry.into_value();
         Ok(Found { manifest, usage, source })
     }
 
@@ -154,7 +151,7 @@ impl Manifests {
         let answer = upstream.manifest(&place.repository, reference, patience).await?;
         let manifest = self.keep(place, answer).await?;
         let key = (place.clone(), manifest.digest.clone());
-        self.memory.insert(key, Held::new(place, manifest.clone())).await;
+        self.memory.insert(key, Held::new(place, manifest.clone(), Source::Upstream)).await;
         Ok(manifest)
     }
 
@@ -188,11 +185,15 @@ impl Manifests {
 }
 
 impl Held {
-    fn new(place: &Place, manifest: StoredManifest) -> Self {
+    fn new(place: &Place, manifest: StoredManifest, came_from: Source) -> Self {
         let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
         let children = parsed.map(|parsed| children(&parsed)).unwrap_or_default();
         let keys = children.iter().map(|child| Key::of(&child.digest)).collect();
-        Self { usage: Arc::new(Usage::new(place.clone(), manifest.digest.clone(), keys)), manifest }
+        Self {
+            usage: Arc::new(Usage::new(place.clone(), manifest.digest.clone(), keys)),
+            manifest,
+            came_from,
+        }
     }
 }
 

@@ -239,7 +239,9 @@ impl Client {
         }
         let timeout = self.0.config.answer_timeout;
         match tokio::time::timeout(timeout, Limited::new(response.into_body(), limit).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
+            // A copy: a slice of what was read would keep the whole of the connection's buffer for as long as a few hundred
+            // bytes are remembered.
+            Ok(Ok(body)) => Ok(Bytes::copy_from_slice(&body.to_bytes())),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
                 Err(Failure::TooLarge(limit).into())
             }

@@ -108,6 +108,9 @@ fn judge(world: &World, edge: usize, named: &Named, began: Instant, what: &str, 
     match &reply.outcome {
         Outcome::Right => {
             let status = reply.header("cache-status").unwrap_or_default();
+            if named.pinned && status.contains("fwd=miss") {
+                world.is_violated(format!("edge {edge}, {what}: not out of the cache: {status}"));
+            }
             world.counts(format!(
                 "{pinned}: served, {}",
                 status.split_once(';').map_or(status, |(_, rest)| rest.trim())
