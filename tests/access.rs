@@ -20,11 +20,18 @@ pub(crate) const PASSWORD: &str = "the admins own";
 #[derive(Debug)]
 pub(crate) struct Guarded {
     pub(crate) origin: Node,
+    /// The files that edges read their secrets from, for as long as they may.
+    secrets: Scratch,
 }
 
 impl Guarded {
     pub(crate) fn start() -> Self {
-        Self { origin: Plan::guarded_origin().set("auth.admin_password", &format!("\"{PASSWORD}\"")).start() }
+        Self::of(Plan::guarded_origin().set("auth.admin_password", &format!("\"{PASSWORD}\"")).start())
+    }
+
+    /// An origin that was started with [`PASSWORD`] for its admin.
+    pub(crate) fn of(origin: Node) -> Self {
+        Self { origin, secrets: Scratch::new("secrets") }
     }
 
     /// Asks the administration API as the admin.
@@ -57,9 +64,10 @@ impl Guarded {
 
     /// An edge before it, with credentials of its own.
     pub(crate) fn edge(&self, name: &str, secret: &str) -> Node {
-        let scratch = Scratch::new("secret");
-        let (address, file) = (self.origin.address, scratch.file("secret", format!("{secret}\n")));
-        // The file is read at the start.
+        // One for each secret, right or wrong.
+        let number = std::fs::read_dir(self.secrets.path()).expect("readable").count();
+        let file = self.secrets.file(&format!("secret-{number}"), format!("{secret}\n"));
+        let address = self.origin.address;
         Plan::edge_with(&format!(
             "[upstream.\"{address}\"]\nurl = \"http://{address}\"\ndefault = true\nusername = \"{name}\"\npassword_file = \"{file}\"\n"
         ))

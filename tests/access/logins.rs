@@ -60,7 +60,7 @@ fn a_revocation_at_one_origin_reaches_the_other_and_so_do_keys() {
             .set("storage.url", &format!("file://{}", storage.text("objects")))
     };
     let [first, second] = Plan::start_together([plan(), plan()]);
-    let site = Guarded { origin: first };
+    let site = Guarded::of(first);
     site.project("team");
     site.user("ann", "a password");
     site.member("team", "ann", "guest");
@@ -127,7 +127,7 @@ fn no_secret_is_in_what_a_node_says_or_keeps_in_the_clear() {
     let plan = Plan::guarded_origin()
         .set("auth.admin_password", &format!("\"{PASSWORD}\""))
         .set("log.level", "trace");
-    let site = Guarded { origin: plan.start() };
+    let site = Guarded::of(plan.start());
     site.project("team");
     site.user("ann", "anns own secret");
     let robot = site.robot("team+ci", &["pull"]);
