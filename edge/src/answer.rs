@@ -67,6 +67,8 @@ pub(crate) struct Patience {
     pub(crate) budget: Duration,
     /// Within a blob.
     pub(crate) stall: Duration,
+    /// For a turn at it.
+    pub(crate) turn: Duration,
 }
 
 /// A request, understood.

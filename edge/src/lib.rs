@@ -144,7 +144,12 @@ impl Edge {
         let loaded = upkeep.begin(&tasks);
         tasks.spawn(scrubber.clone().run());
         let statuses = cache_status::Headers::new(node_name);
-        let patience = answer::Patience { first_byte, budget, stall: settings.download.stall.0 };
+        let patience = answer::Patience {
+            first_byte,
+            budget,
+            stall: settings.download.stall.0,
+            turn: settings.download.turn.0,
+        };
         let answerer = Answerer {
             statuses,
             openness,

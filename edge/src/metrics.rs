@@ -112,7 +112,7 @@ impl Metrics {
         );
         registry.register(
             "roadstead_upstream_blamed",
-            "Blobs that an upstream got wrong, in bytes or in length",
+            "Blobs of which an upstream sent wrong bytes",
             metrics.blamed.clone(),
         );
         registry.register(

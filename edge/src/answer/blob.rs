@@ -198,6 +198,7 @@ impl Answerer {
             place: asked.place.clone(),
             unkept: self.metrics.unkept.clone(),
             stall: self.patience.stall,
+            turn: self.patience.turn,
         };
         let served = Served::new(self.metrics.served_upstream.clone(), None);
         let body = following(download, part.range(), source).watched(served);

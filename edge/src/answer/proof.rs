@@ -55,15 +55,9 @@ impl Answerer {
         let turn =
             tokio::time::timeout(self.patience.first_byte, asked.upstream.downloads.clone().acquire_owned());
         let Ok(Ok(turn)) = turn.await else { return Err(failed(Unavailable::Busy)) };
-        let known = match self.store.size(digest) {
-            Some(size) => Some(size),
-            None => self
-                .metadata
-                .link(&asked.place, digest)
-                .await
-                .map_err(|error| failed(error.into()))?
-                .and_then(|link| link.size),
-        };
+        // Never the size of what is here: whoever may not have it would learn that it is.
+        let known = self.metadata.link(&asked.place, digest).await.map_err(|error| failed(error.into()))?;
+        let known = known.and_then(|link| link.size);
         let wanted = |length: Option<u64>| match length {
             Some(length) => part(asked.headers, length),
             None => Ok(Part::Unmeasured),

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, Version, header};
 use oci::http::{Client, RequestBody};
 
 use super::problem::Problem;
@@ -17,6 +17,11 @@ const FORWARDED: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarde
 /// Whether the request may be answered.
 pub(super) fn admit(request: &Request<RequestBody>) -> Result<(), Problem> {
     let remote = request.extensions().get::<Client>().map(|client| client.remote.ip());
+    if request.version() < Version::HTTP_11 {
+        // What nginx speaks by default, without a word of whom it asks for.
+        let why = "the operator API is not served to HTTP/1.0, which is how proxies ask: call it on this node itself";
+        return Err(Problem::new(StatusCode::FORBIDDEN, why));
+    }
     refusal(remote, request.headers()).map_or(Ok(()), |why| Err(Problem::new(StatusCode::FORBIDDEN, why)))
 }
 

@@ -236,20 +236,23 @@ impl Fetch {
         let known = self.download.progress.borrow().length;
         match (known, answer.length) {
             (Some(known), Some(told)) if known != told => {
-                self.blame("the upstream offers a blob of the wrong length");
-                tracing::error!(digest = %self.download.digest, expected = known, told, "the wrong length");
+                // Nobody is blamed: the manifest that tells the other length may be the one that is wrong, and everybody
+                // who may push can make one. It fails this repository's requests only.
+                self.shared.metrics.downloads_corrupt.inc();
+                tracing::error!(digest = %self.download.digest, upstream = %self.upstream.name, expected = known, told, "the upstream tells another length than the manifest");
                 Err(Unavailable::Corrupt)
             }
             (known, told) => Ok(known.or(told)),
         }
     }
 
-    fn blame(&self, what: &'static str) {
+    /// The upstream has sent wrong bytes.
+    fn blame(&self) {
         let Self { shared, download, upstream } = self;
         shared.metrics.downloads_corrupt.inc();
         shared.metrics.blamed(&upstream.name);
         let pause = shared.blames.blame(&upstream.name, &download.digest, Instant::now());
-        tracing::error!(digest = %download.digest, upstream = %upstream.name, not_asked_again_for = ?pause, "{what}; it is discarded");
+        tracing::error!(digest = %download.digest, upstream = %upstream.name, not_asked_again_for = ?pause, "the upstream sent wrong bytes; they are discarded");
     }
 
     /// Checks the whole, lets the readers have the last byte, and keeps it.
@@ -258,7 +261,7 @@ impl Fetch {
         if hasher.finish() != *digest {
             self.shared.store.discard_partial(digest);
             match past {
-                Past::None => self.blame("the upstream sent wrong bytes"),
+                Past::None => self.blame(),
                 // What was left on the disk may be what is wrong: nobody is blamed, and all is fetched at the next demand.
                 Past::Resumed => {
                     self.shared.metrics.downloads_corrupt.inc();

@@ -1,7 +1,7 @@
 //! What a reader gets where there is no room for a blob: the upstream's bytes as they come, for itself alone, verified where
 //! it reads the whole, kept nowhere.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use oci::{
@@ -10,6 +10,7 @@ use oci::{
     http::BodyError,
 };
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     body::{TO_THE_END, failed},
@@ -28,8 +29,15 @@ pub(crate) struct Source {
     /// Counts the bytes that reach the reader this way.
     pub(crate) unkept: Counter,
     /// How long it may pause.
-    pub stall: std::time::Duration,
+    pub stall: Duration,
+    /// How long a turn is waited for.
+    pub turn: Duration,
 }
+
+/// How often in a row a stream is begun again where it broke, without a byte coming.
+const TRIES: u32 = 5;
+/// The pause before that, for each time.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A stream of the upstream's bytes for one reader.
 pub(super) struct Own {
@@ -39,6 +47,9 @@ pub(super) struct Own {
     /// Set while every byte before `offset` was hashed, which allows to verify the whole.
     hasher: Option<Hasher>,
     answer: Option<BlobAnswer>,
+    /// Its turn at the upstream, from the first byte to the last.
+    turn: Option<OwnedSemaphorePermit>,
+    failures: u32,
     /// Held back until the digest has matched or another piece comes.
     held: Option<Bytes>,
 }
@@ -46,7 +57,7 @@ pub(super) struct Own {
 impl Own {
     /// A stream from `offset` on; with the hash of all bytes before it, where the whole is to be verified.
     pub(super) fn new(digest: Digest, offset: u64, hasher: Option<Hasher>) -> Self {
-        Self { digest, offset, hasher, answer: None, held: None }
+        Self { digest, offset, hasher, answer: None, turn: None, failures: 0, held: None }
     }
 
     /// The next piece within `range`.
@@ -93,22 +104,48 @@ impl Own {
         Ok(Some(bytes))
     }
 
-    /// The next piece within `range`; `None` where the range, or the upstream's body, ends.
+    /// The next piece within `range`; `None` where the range, or the upstream's body, ends. Where it breaks it is begun again.
     async fn receive(&mut self, range: &Range<u64>, source: &Source) -> Result<Option<Bytes>, BodyError> {
         if self.offset >= range.end {
             return Ok(None);
         }
+        loop {
+            let why = match self.piece(range, source).await {
+                Ok(None) if range.end != TO_THE_END && self.failures < TRIES => {
+                    unreadable("the body is shorter than announced")
+                }
+                Ok(piece) => {
+                    self.failures = 0;
+                    return Ok(piece);
+                }
+                Err(why) => why,
+            };
+            self.answer = None;
+            self.failures += 1;
+            if self.failures >= TRIES || why.is_said_no() {
+                return Err(failed(why));
+            }
+            tokio::time::sleep(PAUSE * self.failures).await;
+        }
+    }
+
+    async fn piece(&mut self, range: &Range<u64>, source: &Source) -> Result<Option<Bytes>, Unavailable> {
+        if self.turn.is_none() {
+            let turn = tokio::time::timeout(source.turn, source.upstream.downloads.clone().acquire_owned());
+            let Ok(Ok(turn)) = turn.await else { return Err(Unavailable::Busy) };
+            self.turn = Some(turn);
+        }
         let mut skip = 0;
         if self.answer.is_none() {
             let end = Some(range.end).filter(|end| *end != TO_THE_END && self.hasher.is_none());
-            let asked = source.upstream.blob(&source.place.repository, &self.digest, self.offset, end).await;
-            let answer = asked.map_err(failed)?;
+            let answer =
+                source.upstream.blob(&source.place.repository, &self.digest, self.offset, end).await?;
             skip = self.offset - answer.offset;
             self.answer = Some(answer);
         }
         let Some(answer) = &mut self.answer else { return Ok(None) };
         loop {
-            let Some(mut data) = next(answer, source.stall).await.map_err(failed)? else { return Ok(None) };
+            let Some(mut data) = next(answer, source.stall).await? else { return Ok(None) };
             source.upstream.received.inc_by(data.len() as u64);
             let passed = usize::try_from(skip).unwrap_or(usize::MAX).min(data.len());
             skip -= passed as u64;

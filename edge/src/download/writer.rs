@@ -4,7 +4,11 @@ use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _, path::Path, sync
 
 use bytes::Bytes;
 use oci::digest::Hasher;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{
+    OwnedSemaphorePermit,
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
 
 use super::{
     Download,
@@ -104,13 +108,31 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn run(&mut self, mut pieces: mpsc::Receiver<Piece>) -> io::Result<()> {
-        // The upstream is asked for the rest, and the readers begin, while this goes on.
-        self.catch_up()?;
         if !self.here.ahead().is_empty() {
             self.sidecar.keep(&self.here)?;
         }
-        while let Some(Piece { offset, bytes, _share }) = pieces.blocking_recv() {
+        // What lies there unhashed, of an earlier life or behind a gap that was closed, may be gigabytes. It is hashed between
+        // the pieces: they hold shares of what all downloads may have in flight.
+        loop {
+            let piece = match self.is_behind() {
+                false => pieces.blocking_recv(),
+                true => match pieces.try_recv() {
+                    Ok(piece) => Some(piece),
+                    Err(TryRecvError::Disconnected) => None,
+                    Err(TryRecvError::Empty) => {
+                        self.hash_step()?;
+                        continue;
+                    }
+                },
+            };
+            let Some(Piece { offset, bytes, _share }) = piece else { break };
             self.take(offset, &bytes)?;
+            if self.is_behind() {
+                self.hash_step()?;
+            }
+        }
+        while self.is_behind() {
+            self.hash_step()?;
         }
         Ok(())
     }
@@ -136,30 +158,34 @@ impl Writer<'_> {
             }
             at += step.len() as u64;
         }
-        self.catch_up()?;
         if self.sidecar.is_kept() {
             self.sidecar.keep(&self.here)?;
         }
         Ok(())
     }
 
-    /// Hashes what lies without a gap behind what was hashed.
-    fn catch_up(&mut self) -> io::Result<()> {
-        let prefix = self.here.prefix();
-        while self.hashed < prefix {
-            self.buffer.resize(STEP, 0);
-            let wanted = usize::try_from(prefix - self.hashed).unwrap_or(STEP).min(STEP);
-            match self.file.read_at(&mut self.buffer[..wanted], self.hashed) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => {
-                    self.hasher.update(&self.buffer[..count]);
-                    self.hashed += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    /// Whether bytes lie without a gap behind what was hashed.
+    fn is_behind(&self) -> bool {
+        self.hashed < self.here.prefix()
+    }
+
+    /// Hashes some of them.
+    fn hash_step(&mut self) -> io::Result<()> {
+        self.buffer.resize(STEP, 0);
+        let left = self.here.prefix().saturating_sub(self.hashed);
+        let wanted = usize::try_from(left).unwrap_or(STEP).min(STEP);
+        match self.file.read_at(&mut self.buffer[..wanted], self.hashed) {
+            Ok(0) if wanted > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                self.hasher.update(&self.buffer[..count]);
+                self.hashed += count as u64;
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        self.buffer = Vec::new();
+        if !self.is_behind() {
+            self.buffer = Vec::new();
+        }
         Ok(())
     }
 
