@@ -1,11 +1,13 @@
 //! The command line.
 
+mod admin;
 mod node;
 mod operator;
 
 use clap::{Parser, Subcommand};
 use url::Url;
 
+pub(crate) use admin::{Admin, MemberCommand, Network, ProjectCommand, RobotCommand, UserCommand};
 pub(crate) use node::NodeFlags;
 pub(crate) use operator::{Access, CacheCommand, DoctorFlags, LoginFlags, Operator};
 

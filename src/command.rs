@@ -3,6 +3,7 @@
 //! What is asked for goes to standard output; errors and progress go to standard error. Exit codes: 0 done, 1 failed or
 //! something wrong was found, 2 called wrongly.
 
+mod admin;
 mod api;
 mod cache;
 mod doctor;
@@ -57,6 +58,7 @@ async fn dispatch(command: Operator) -> anyhow::Result<Verdict> {
         Operator::Login(flags) => login::login(&flags).await,
         Operator::Status { access } => status::status(&access).await,
         Operator::Cache(command) => cache::run(command).await,
+        Operator::Admin(command) => admin::run(command).await,
         Operator::Doctor(flags) => doctor::doctor(flags).await,
     }
 }

@@ -1,6 +1,7 @@
 //! Who may do what, with real clients over the network: an origin that asks everybody who they are.
 
 mod clients;
+mod commands;
 mod logins;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use url::Url;
 
+use super::Admin;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operator {
     /// Remember which node to administer, and as whom
@@ -19,6 +21,8 @@ pub(crate) enum Operator {
     Cache(CacheCommand),
     /// Say why a pull through a node or a registry would work, be slow or fail, and what to do about it
     Doctor(DoctorFlags),
+    #[command(flatten)]
+    Admin(Admin),
 }
 
 /// How a node's API is reached.

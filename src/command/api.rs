@@ -81,6 +81,16 @@ impl Api {
         self.understood(path, &bytes)
     }
 
+    /// Sends what is to be changed, and gives what it then is.
+    pub(super) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        change: &Value,
+    ) -> Result<T, CallError> {
+        let bytes = self.call(Method::PATCH, path, &[], Some(change)).await?;
+        self.understood(path, &bytes)
+    }
+
     /// Removes.
     pub(super) async fn delete(&self, path: &str, query: &[(&str, &str)]) -> Result<(), CallError> {
         self.call(Method::DELETE, path, query, None).await.map(drop)

@@ -63,7 +63,8 @@ pub(super) async fn login(flags: &LoginFlags) -> anyhow::Result<Verdict> {
     Ok(Verdict::Good)
 }
 
-fn password() -> anyhow::Result<String> {
+/// The password on standard input.
+pub(super) fn password() -> anyhow::Result<String> {
     let mut text = String::new();
     let read = std::io::stdin().take(MAX_PASSWORD + 1).read_to_string(&mut text);
     read.context("the password cannot be read from standard input")?;
