@@ -1,9 +1,13 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+mod node;
+mod operator;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use url::Url;
+
+pub(crate) use node::NodeFlags;
+pub(crate) use operator::{Access, CacheCommand, DoctorFlags, LoginFlags, Operator};
 
 /// A pull-through caching edge mirror network for container images.
 #[derive(Debug, Parser)]
@@ -25,48 +29,6 @@ pub(crate) enum Command {
         #[arg(long, value_name = "URL")]
         upstream: Vec<Url>,
     },
-}
-
-/// What both roles take.
-#[derive(Debug, Args)]
-pub(crate) struct NodeFlags {
-    /// Read settings from this TOML file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Keep everything in this directory
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// Serve clients at this address; may be given several times, port 0 lets the system choose
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: Vec<SocketAddr>,
-    /// Set any key; VALUE in TOML or as a bare word; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// Ask nobody who they are
-    #[arg(long)]
-    pub(crate) no_auth: bool,
-    /// The form of the log
-    #[arg(long, value_name = "FORM")]
-    pub(crate) log: Option<LogForm>,
-    /// Read the configuration, report every mistake, and exit
-    #[arg(long)]
-    pub(crate) check: bool,
-    /// Print every key, its default and what it does, and exit
-    #[arg(long)]
-    pub(crate) print_config: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum LogForm {
-    Human,
-    Json,
-}
-
-impl LogForm {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Human => "human",
-            Self::Json => "json",
-        }
-    }
+    #[command(flatten)]
+    Operator(Operator),
 }

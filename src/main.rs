@@ -1,15 +1,18 @@
 //! The command line: parse, wire, run.
 
 mod cli;
+mod command;
 mod config;
+mod doors;
 mod node;
+mod reload;
 mod settings;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use oci::http::{FrontMetrics, Server};
+use oci::http::FrontMetrics;
 use prometheus_client::registry::Registry;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,7 +24,9 @@ use crate::{
         Loaded, Mistakes,
         layers::{self, Entry, Layer, Source},
     },
-    node::{DataDirectory, Node, Role, Signals},
+    doors::Doors,
+    node::{DataDirectory, LogLevel, Node, Role, Signals},
+    reload::{Reload, Settings},
     settings::NodeSettings,
 };
 
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Origin(flags) => run_origin(&flags),
         Command::Edge { node, upstream } => run_edge(&node, &upstream),
+        Command::Operator(command) => return command::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,34 +62,38 @@ fn run_origin(flags: &NodeFlags) -> anyhow::Result<()> {
     if flags.print_config {
         return print_config::<origin::settings::Settings>();
     }
-    let loaded: Loaded<NodeSettings, origin::settings::Settings> = load(flags)?;
-    let mut mistakes = loaded.node.validate();
-    mistakes.extend(loaded.role.validate());
-    let node = checked(Role::Origin, loaded.node, flags, mistakes)?;
+    let read = {
+        let flags = flags.clone();
+        move || read_origin(&flags)
+    };
+    let loaded = read()?;
     if flags.check {
         return said_good();
     }
     run(async {
         let signals = Signals::catch()?;
-        let (data, name, server) = prepare(Role::Origin, &node)?;
+        let Prepared { data, name, level, doors } = prepare(Role::Origin, &loaded.node)?;
+        let reload = reload(level, &doors, &loaded, read);
         if flags.no_auth {
             tracing::warn!("--no-auth: whoever reaches this node may push, pull and delete");
-        } else {
-            tracing::warn!(
-                "this version has no authentication yet: whoever reaches this node may push, pull and delete"
-            );
         }
+        let openness = if flags.no_auth { origin::Openness::Everybody } else { origin::Openness::Asking };
+        let scheme = if doors.tls().is_some() { origin::Scheme::Https } else { origin::Scheme::Http };
+        let reach = origin::Reach { openness, scheme };
         let mut metrics = Registry::default();
         let front_metrics = FrontMetrics::register(&mut metrics);
-        let service = origin::Origin::start(loaded.role, &data.path, &name, &mut metrics).await?;
+        doors.register(&mut metrics);
+        let role = loaded.role.clone();
+        let service = origin::Origin::start(role, &data.path, &name, reach, &mut metrics).await?;
         let running = Node {
             role: Role::Origin,
             name,
             service: service.clone(),
             metrics,
             front_metrics,
-            server,
-            drain: node.drain.0,
+            doors,
+            reload,
+            drain: loaded.node.drain.0,
         };
         running.serve(signals, service.shutdown()).await;
         Ok(())
@@ -94,23 +104,18 @@ fn run_edge(flags: &NodeFlags, upstreams: &[Url]) -> anyhow::Result<()> {
     if flags.print_config {
         return print_config::<edge::settings::Settings>();
     }
-    let mut loaded: Loaded<NodeSettings, edge::settings::Settings> = load(flags)?;
-    let mut mistakes = loaded.node.validate();
-    mistakes.extend(upstreams.iter().filter_map(|url| loaded.role.add_upstream(url).err()));
-    mistakes.extend(loaded.role.validate());
-    if loaded.role.upstream.named.is_empty() && mistakes.is_empty() {
-        mistakes.push(
-            "an edge needs a registry to stand in front of: --upstream URL, or upstream.<name>.url"
-                .to_owned(),
-        );
-    }
-    let node = checked(Role::Edge, loaded.node, flags, mistakes)?;
+    let read = {
+        let (flags, upstreams) = (flags.clone(), upstreams.to_vec());
+        move || read_edge(&flags, &upstreams)
+    };
+    let loaded = read()?;
     if flags.check {
         return said_good();
     }
     run(async {
         let signals = Signals::catch()?;
-        let (data, name, server) = prepare(Role::Edge, &node)?;
+        let Prepared { data, name, level, doors } = prepare(Role::Edge, &loaded.node)?;
+        let reload = reload(level, &doors, &loaded, read);
         let openness = if flags.no_auth {
             tracing::warn!(
                 "--no-auth: whoever reaches this node may pull everything that its upstreams give it"
@@ -121,6 +126,7 @@ fn run_edge(flags: &NodeFlags, upstreams: &[Url]) -> anyhow::Result<()> {
         };
         let mut metrics = Registry::default();
         let front_metrics = FrontMetrics::register(&mut metrics);
+        doors.register(&mut metrics);
         let service = edge::Edge::start(&loaded.role, &data.path, &name, openness, &mut metrics).await?;
         let running = Node {
             role: Role::Edge,
@@ -128,12 +134,52 @@ fn run_edge(flags: &NodeFlags, upstreams: &[Url]) -> anyhow::Result<()> {
             service: service.clone(),
             metrics,
             front_metrics,
-            server,
-            drain: node.drain.0,
+            doors,
+            reload,
+            drain: loaded.node.drain.0,
         };
         running.serve(signals, service.shutdown()).await;
         Ok(())
     })
+}
+
+/// The settings of an origin, whole and without a mistake.
+fn read_origin(flags: &NodeFlags) -> anyhow::Result<Loaded<NodeSettings, origin::settings::Settings>> {
+    let loaded: Loaded<NodeSettings, origin::settings::Settings> = load(flags)?;
+    let mut mistakes = loaded.node.validate();
+    mistakes.extend(loaded.role.validate());
+    let node = checked(Role::Origin, loaded.node, flags, mistakes)?;
+    Ok(Loaded { node, role: loaded.role })
+}
+
+/// As [`read_origin`], for an edge.
+fn read_edge(
+    flags: &NodeFlags,
+    upstreams: &[Url],
+) -> anyhow::Result<Loaded<NodeSettings, edge::settings::Settings>> {
+    let mut loaded: Loaded<NodeSettings, edge::settings::Settings> = load(flags)?;
+    let mut mistakes = loaded.node.validate();
+    mistakes.extend(upstreams.iter().filter_map(|url| loaded.role.add_upstream(url).err()));
+    mistakes.extend(loaded.role.validate());
+    if loaded.role.upstream.named.is_empty() && !loaded.role.upstream.allow_any && mistakes.is_empty() {
+        mistakes.push(
+            "an edge needs a registry to stand in front of: --upstream URL, or upstream.<name>.url"
+                .to_owned(),
+        );
+    }
+    let node = checked(Role::Edge, loaded.node, flags, mistakes)?;
+    Ok(Loaded { node, role: loaded.role })
+}
+
+/// What SIGHUP reads again.
+fn reload<R: Serialize>(
+    level: LogLevel,
+    doors: &Doors,
+    loaded: &Loaded<NodeSettings, R>,
+    read: impl Fn() -> anyhow::Result<Loaded<NodeSettings, R>> + Send + 'static,
+) -> Reload {
+    let reread = Box::new(move || read().map(|loaded| Settings::of(&loaded)));
+    Reload { level, tls: doors.tls(), settings: Settings::of(loaded), reread }
 }
 
 /// Reads file, environment and flags.
@@ -176,8 +222,7 @@ fn checked(
     if node.listen.is_empty() {
         node.listen.push(role.default_address());
     }
-    let open = flags.no_auth || role == Role::Origin;
-    if open && !node.auth.allow_open {
+    if flags.no_auth && !node.auth.allow_open {
         for address in node.listen.iter().filter(|address| !address.ip().to_canonical().is_loopback()) {
             mistakes.push(format!(
                 "listen: {address} is not a loopback address, and nobody is asked who they are; \
@@ -188,13 +233,21 @@ fn checked(
     if mistakes.is_empty() { Ok(node) } else { Err(Mistakes(mistakes).into()) }
 }
 
-/// Takes the data directory and the addresses.
-fn prepare(role: Role, node: &NodeSettings) -> anyhow::Result<(DataDirectory, String, Server)> {
-    node::start_log(&node.log)?;
+/// What a node has before its service starts.
+struct Prepared {
+    data: DataDirectory,
+    name: String,
+    level: LogLevel,
+    doors: Doors,
+}
+
+/// Begins the log; takes the data directory and the addresses.
+fn prepare(role: Role, node: &NodeSettings) -> anyhow::Result<Prepared> {
+    let level = node::start_log(&node.log)?;
     node::raise_file_limit();
     let data = DataDirectory::take(role, node)?;
-    let server = Server::bind(&node.listen, node.limits.clone())?;
-    Ok((data, node::name(node), server))
+    let doors = Doors::open(node)?;
+    Ok(Prepared { data, name: node::name(node), level, doors })
 }
 
 /// How long a disk that hangs may keep the process from ending.

@@ -10,12 +10,16 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use oci::http::{Front, FrontMetrics, Server, Service};
+use oci::http::{Front, FrontMetrics, Service};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::{LogForm, LogSettings, NodeSettings};
+use crate::{
+    doors::Doors,
+    reload::Reload,
+    settings::{LogForm, LogSettings, NodeSettings},
+};
 
 /// What a node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,17 +116,22 @@ pub(crate) fn name(settings: &NodeSettings) -> String {
     })
 }
 
-/// Begins to log on standard error.
-pub(crate) fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
+/// What is logged, changeable.
+pub(crate) type LogLevel =
+    tracing_subscriber::reload::Handle<tracing_subscriber::filter::Targets, tracing_subscriber::Registry>;
+
+/// Begins to log on standard error; what is logged can be changed later.
+pub(crate) fn start_log(settings: &LogSettings) -> anyhow::Result<LogLevel> {
     use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
     let filter: tracing_subscriber::filter::Targets = settings.level.parse()?;
+    let (filter, level) = tracing_subscriber::reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match settings.form {
         LogForm::Human => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
         LogForm::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()?;
-    Ok(())
+    Ok(level)
 }
 
 /// Lets this process have as many files open as it is allowed to ask for.
@@ -152,12 +161,13 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) {
+    /// Waits for a signal to stop, and reloads at each SIGHUP meanwhile.
+    async fn stop(&mut self, reload: &mut Reload) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.reload.recv() => tracing::info!("nothing of this configuration can be reloaded; restart to change it"),
+                _ = self.reload.recv() => reload.reload(),
             }
         }
     }
@@ -174,23 +184,23 @@ pub(crate) struct Node<S> {
     pub(crate) service: S,
     pub(crate) metrics: Registry,
     pub(crate) front_metrics: FrontMetrics,
-    pub(crate) server: Server,
+    pub(crate) doors: Doors,
+    pub(crate) reload: Reload,
     pub(crate) drain: Duration,
 }
 
 impl<S: Service> Node<S> {
     /// Serves until a signal comes, and then runs `shutdown`; a second signal ends the process at once.
-    pub(crate) async fn serve(self, mut signals: Signals, shutdown: impl Future<Output = ()>) {
-        let addresses: Vec<String> = self.server.local_addrs().iter().map(ToString::to_string).collect();
-        let front = Arc::new(Front::new(self.service, self.metrics, self.front_metrics));
+    pub(crate) async fn serve(mut self, mut signals: Signals, shutdown: impl Future<Output = ()>) {
+        let line = format!("ready role={} {} node={}", self.role.as_str(), self.doors.line(), self.name);
+        let front = Front::new(self.service, self.metrics, self.front_metrics).with_tls(self.doors.tls());
+        let front = Arc::new(front);
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(self.server.serve(front.clone(), stop.clone(), self.drain));
-        let line =
-            format!("ready role={} http={} node={}", self.role.as_str(), addresses.join(","), self.name);
+        let serving = self.doors.serve(front.clone(), stop.clone(), self.drain);
         // Nobody may be reading; that is no reason not to serve.
         let _ = writeln!(std::io::stdout(), "{line}");
         tell_systemd(&[sd_notify::NotifyState::Ready]);
-        signals.stop().await;
+        signals.stop(&mut self.reload).await;
         tracing::info!(drain = ?self.drain, "stopping: no new connections, requests that run may finish");
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         front.drain();
@@ -205,7 +215,7 @@ impl<S: Service> Node<S> {
         };
         tokio::select! {
             () = ended => {}
-            () = signals.stop() => {
+            () = signals.stop(&mut self.reload) => {
                 tracing::warn!("a second signal: ending at once");
                 std::process::exit(1);
             }

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use oci::{http::Limits, settings::Span};
+use oci::{
+    http::{Limits, Tls},
+    settings::Span,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +21,10 @@ pub(crate) struct NodeSettings {
     /// The addresses at which clients are served; port 0 lets the system choose. By default 127.0.0.1:5000 for an origin
     /// and 127.0.0.1:5001 for an edge.
     pub(crate) listen: Vec<SocketAddr>,
+    /// What clients are shown that connect by HTTPS.
+    pub(crate) tls: TlsSettings,
+    /// Where operators are served.
+    pub(crate) admin: AdminSettings,
     /// How long requests that run may take to finish when the node is told to stop.
     pub(crate) drain: Span,
     /// The log, on standard error.
@@ -34,6 +41,47 @@ pub(crate) struct NodeSettings {
 pub(crate) struct Identity {
     /// The node's name in logs, headers and listings. By default the host's name.
     pub(crate) name: Option<String>,
+}
+
+/// What clients are shown that connect by HTTPS.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TlsSettings {
+    /// A PEM file with the node's certificate, and behind it those between it and the root. With it all addresses of
+    /// `listen` speak HTTPS: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. Exchanged for new connections when the file changes.
+    pub(crate) certificate: Option<PathBuf>,
+    /// A PEM file with the certificate's key: PKCS#8, SEC1 or PKCS#1.
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// Where operators are served.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AdminSettings {
+    /// The addresses at which `/livez`, `/readyz`, `/metrics` and `/api` are served, by plain HTTP; port 0 lets the system
+    /// choose. Clients' addresses do not have them then. By default they are at the clients' addresses.
+    pub(crate) listen: Vec<SocketAddr>,
+}
+
+impl TlsSettings {
+    /// Reads the certificate and its key, if they are set.
+    ///
+    /// # Errors
+    /// A sentence that names the key of the configuration.
+    pub(crate) fn load(&self) -> Result<Option<Tls>, String> {
+        match (&self.certificate, &self.key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => {
+                Tls::load(certificate.clone(), key.clone()).map(Some).map_err(|error| error.to_string())
+            }
+            (Some(_), None) => {
+                Err("tls.key is missing: tls.certificate needs the key that belongs to it".to_owned())
+            }
+            (None, Some(_)) => {
+                Err("tls.certificate is missing: tls.key needs the certificate that belongs to it".to_owned())
+            }
+        }
+    }
 }
 
 /// The log.
@@ -75,6 +123,8 @@ impl Default for NodeSettings {
             node: Identity::default(),
             data: None,
             listen: Vec::new(),
+            tls: TlsSettings::default(),
+            admin: AdminSettings::default(),
             drain: Span(Duration::from_secs(30)),
             log: LogSettings::default(),
             limits: Limits::default(),
@@ -111,6 +161,7 @@ impl NodeSettings {
         if let Err(error) = self.log.level.parse::<tracing_subscriber::filter::Targets>() {
             mistakes.push(format!("log.level: {:?} is no filter: {error}", self.log.level));
         }
+        mistakes.extend(self.tls.load().err());
         mistakes
     }
 }

@@ -5,6 +5,7 @@
 
 /// What the tests stand on: processes, HTTP byte by byte, images made on the spot.
 mod harness {
+    pub(crate) mod authority;
     pub(crate) mod cache;
     pub(crate) mod content;
     pub(crate) mod engines;
@@ -13,6 +14,7 @@ mod harness {
     pub(crate) mod image;
     pub(crate) mod large;
     pub(crate) mod metrics;
+    pub(crate) mod namespace;
     pub(crate) mod network;
     pub(crate) mod node;
     pub(crate) mod noise;
@@ -51,10 +53,34 @@ mod bad_input {
 
 /// The store of an edge: who watches it, and what it lives through.
 mod cache {
+    mod black_hole;
     mod damage;
     mod full_disk;
     mod kills;
     mod operator;
+}
+
+/// What operators see of a node, and do to it.
+mod operators {
+    mod cache;
+    mod command;
+    mod doctor;
+    mod doctor_files;
+    mod identities;
+    mod listener;
+    mod login;
+    mod proxy;
+    mod status;
+    mod tls_relay;
+    mod watching;
+}
+
+/// What clients connect to: TLS and its certificates, HTTP/2, the addresses of operators, and what SIGHUP reads again.
+mod serving {
+    mod certificates;
+    mod clients;
+    mod http2;
+    mod operators;
 }
 
 /// What befalls an edge, its upstream and its clients, and what those see of it.
@@ -71,6 +97,7 @@ mod faults {
     mod upstreams;
 }
 
+mod access;
 mod cluster;
 mod collection;
 mod conformance;

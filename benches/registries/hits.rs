@@ -7,10 +7,11 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::blob::{Blob, Filling};
+use crate::goals::Goal;
 use crate::node::Node;
 use crate::peers::{Freshness, Peers};
 use crate::registry::{Manifest, blob_path, check_manifest, push_image};
-use crate::rounds::{Contender, Goal, Row, Unit, measure};
+use crate::rounds::{Contender, Row, Unit, measure};
 use crate::wire::{Connection, request};
 
 const MISS: &str = "Roadstead edge, miss";

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
 use tempfile::TempDir;
 
+use crate::bare;
 use crate::node::{Node, free_address};
+use crate::tls::Identity;
 
 /// Where binaries are, and where the servers keep their data.
 #[derive(Debug)]
@@ -76,6 +78,15 @@ impl Peers {
         )
     }
 
+    /// Distribution 3 as a pull-through proxy.
+    pub(crate) fn distribution_proxy(&self, upstream: SocketAddr) -> Result<Node> {
+        self.distribution_kind(
+            "Distribution 3 proxy",
+            "distribution",
+            &format!("proxy: {{ remoteurl: \"http://{upstream}\" }}\n"),
+        )
+    }
+
     /// Distribution 3.
     pub(crate) fn distribution(&self) -> Result<Node> {
         self.distribution_kind("Distribution 3", "distribution", "")
@@ -99,6 +110,23 @@ impl Peers {
 
     /// nginx with `sendfile`, one worker for each core, serving the directory `files` of its node.
     pub(crate) fn nginx(&self) -> Result<Node> {
+        self.nginx_also_at("nginx", "")
+    }
+
+    /// The same over TLS.
+    pub(crate) fn nginx_tls(&self, identity: &Identity) -> Result<Node> {
+        let address = free_address()?;
+        let server = format!(
+            "listen {address} ssl reuseport; ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
+            identity.certificate.display(),
+            identity.key.display()
+        );
+        let mut node = self.nginx_also_at("nginx, TLS", &server)?;
+        node.address = address;
+        Ok(node)
+    }
+
+    fn nginx_also_at(&self, name: &'static str, more: &str) -> Result<Node> {
         let (directory, address) = (self.directory()?, free_address()?);
         let root = directory.path();
         fs::create_dir(files(root))?;
@@ -110,7 +138,7 @@ impl Peers {
              http {{\n\
                access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000; default_type application/octet-stream;\n\
                client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;\n\
-               server {{ listen {address} reuseport; root {files}; }}\n\
+               server {{ listen {address} reuseport; {more} root {files}; }}\n\
              }}\n",
             user = if privileged { "user root; " } else { "" },
             root = root.display(),
@@ -120,7 +148,14 @@ impl Peers {
         fs::write(&file, configuration)?;
         let mut command = Command::new(self.binaries.join("nginx"));
         command.args(["-e", "stderr", "-c"]).arg(file).arg("-p").arg(root);
-        Node::start("nginx", directory, address, "/ready", &mut command)
+        Node::start(name, directory, address, "/ready", &mut command)
+    }
+
+    /// A bare hyper server of the files of an nginx.
+    pub(crate) fn bare_hyper(&self, nginx: &Node) -> Result<Node> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg(bare::COMMAND).arg(files(nginx.directory()));
+        Node::start_announced("bare hyper", self.directory()?, &mut command)
     }
 
     /// Our binary, on its defaults whatever the environment says.
@@ -146,18 +181,28 @@ impl Peers {
 
     /// A Roadstead edge in front of one upstream.
     pub(crate) fn edge(&self, upstream: SocketAddr, freshness: Freshness) -> Result<Node> {
-        let directory = self.directory()?;
         let (name, freshness) = match freshness {
             Freshness::Strict => ("Roadstead edge", "strict"),
             Freshness::Minute => ("Roadstead edge, 60s", "60s"),
         };
+        self.edge_with(name, &format!("{}freshness = \"{freshness}\"\n", default_upstream(upstream)))
+    }
+
+    /// The same over TLS.
+    pub(crate) fn edge_tls(&self, upstream: SocketAddr, identity: &Identity) -> Result<Node> {
+        let settings = format!(
+            "{}[tls]\ncertificate = {:?}\nkey = {:?}\n",
+            default_upstream(upstream),
+            identity.certificate,
+            identity.key
+        );
+        self.edge_with("Roadstead edge, TLS", &settings)
+    }
+
+    fn edge_with(&self, name: &'static str, settings: &str) -> Result<Node> {
+        let directory = self.directory()?;
         let file = directory.path().join("edge.toml");
-        fs::write(
-            &file,
-            format!(
-                "[upstream.bench]\nurl = \"http://{upstream}\"\nfreshness = \"{freshness}\"\ndefault = true\n"
-            ),
-        )?;
+        fs::write(&file, settings)?;
         let mut command = self.ours();
         command
             .arg("edge")
@@ -168,6 +213,10 @@ impl Peers {
             .args(["--listen", "127.0.0.1:0"]);
         Node::start_announced(name, directory, &mut command)
     }
+}
+
+fn default_upstream(upstream: SocketAddr) -> String {
+    format!("[upstream.bench]\nurl = \"http://{upstream}\"\ndefault = true\n")
 }
 
 /// Where nginx finds what it serves.

@@ -7,13 +7,14 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::blob::{Filling, Hasher};
+use crate::goals::Goal;
 use crate::node::Node;
 use crate::peers::Peers;
 use crate::registry::{blob_path, check_blob, push_post, push_put, push_streamed};
-use crate::rounds::{Contender, Goal, Row, Unit, measure};
+use crate::rounds::{Contender, Row, Unit, measure};
 use crate::{GIB, speed};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 pub(crate) fn rows(peers: &Peers, filling: &Filling) -> Result<Vec<Row>> {
     Ok(vec![

@@ -83,6 +83,11 @@ pub(crate) fn push_image(
     for blob in blobs {
         push_put(address, filling, blob)?;
     }
+    put_manifest(address, tag, blobs)
+}
+
+/// Pushes the manifest of an image whose blobs are there.
+pub(crate) fn put_manifest(address: SocketAddr, tag: &str, blobs: &[&Blob]) -> Result<Manifest> {
     let manifest = manifest(blobs);
     let mut connection = Connection::open(address)?;
     let head = request_with_body("PUT", address, &manifest_path(tag), MANIFEST, manifest.bytes.len() as u64);

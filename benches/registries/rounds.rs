@@ -5,6 +5,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
+use crate::goals::Goal;
 use crate::machine::{processor_of, processor_of_all};
 use crate::node::{Memory, Node};
 
@@ -21,31 +22,10 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Times the size of what was asked for.
     Times,
-}
-
-/// What a figure should reach. `of` names another contender of the row.
-#[derive(Debug, Clone)]
-pub(crate) enum Goal {
-    AtLeast {
-        times: f64,
-        of: &'static str,
-    },
-    AtMost {
-        times: f64,
-        of: &'static str,
-    },
-    /// So many a second, or so many times another, whichever is more.
-    Rate {
-        floor: f64,
-        times: f64,
-        of: &'static str,
-    },
-    /// 1.00 times, headers aside.
-    Once,
-    /// Better than another, or the whole bench fails: a cache that slows things down is none.
-    MustBeat {
-        of: &'static str,
-    },
+    /// Bytes, shown in MiB.
+    Bytes,
+    /// How many.
+    Count,
 }
 
 /// Somebody who takes part in a row.
@@ -53,6 +33,8 @@ pub(crate) struct Contender<'a> {
     pub(crate) name: &'static str,
     pub(crate) goals: Vec<Goal>,
     pub(crate) run: Box<dyn FnMut(usize) -> Result<f64> + 'a>,
+    /// In how many of the first rounds it takes part: all, or fewer where each takes long and only shows what is known.
+    rounds: usize,
 }
 
 /// A contender's figures.
@@ -60,7 +42,8 @@ pub(crate) struct Contender<'a> {
 pub(crate) struct Figures {
     pub(crate) name: &'static str,
     pub(crate) goals: Vec<Goal>,
-    samples: Vec<f64>,
+    /// One for each round it took part in.
+    pub(crate) samples: Vec<f64>,
 }
 
 /// What a server took during a row.
@@ -80,16 +63,31 @@ pub(crate) struct Row {
     pub(crate) unit: Unit,
     pub(crate) figures: Vec<Figures>,
     pub(crate) footprints: Vec<Footprint>,
+    /// What the machine forbids, where a goal of this row is missed.
+    pub(crate) limit: Option<String>,
 }
 
 impl<'a> Contender<'a> {
     /// A contender without goals.
     pub(crate) fn new(name: &'static str, run: impl FnMut(usize) -> Result<f64> + 'a) -> Self {
-        Self { name, goals: Vec::new(), run: Box::new(run) }
+        Self { name, goals: Vec::new(), run: Box::new(run), rounds: usize::MAX }
     }
 
     pub(crate) fn goal(mut self, goal: Goal) -> Self {
         self.goals.push(goal);
+        self
+    }
+
+    pub(crate) fn only(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self
+    }
+}
+
+impl Row {
+    /// Tells what the machine forbids, for the case that a goal is missed.
+    pub(crate) fn limited(mut self, limit: impl Into<String>) -> Self {
+        self.limit = Some(limit.into());
         self
     }
 }
@@ -118,7 +116,8 @@ pub(crate) fn measure(
         .map(|c| Figures { name: c.name, goals: c.goals.clone(), samples: Vec::new() })
         .collect();
     for round in 0..rounds {
-        for (contender, figures) in contenders.iter_mut().zip(&mut figures) {
+        let taking_part = contenders.iter_mut().zip(&mut figures).filter(|(c, _)| round < c.rounds);
+        for (contender, figures) in taking_part {
             let sample = (contender.run)(round).with_context(|| format!("{title}: {}", contender.name))?;
             figures.samples.push(sample);
         }
@@ -127,7 +126,7 @@ pub(crate) fn measure(
         eprintln!("  {:<26} {}", figures.name, unit.show(figures.median()));
     }
     let footprints = clock.stop(rounds)?;
-    Ok(Row { title: title.to_owned(), unit, figures, footprints })
+    Ok(Row { title: title.to_owned(), unit, figures, footprints, limit: None })
 }
 
 /// Who uses the processors and how much memory, from the start of a row to its end.
@@ -177,9 +176,7 @@ impl<'a> Clock<'a> {
 impl Figures {
     /// The middle of the rounds.
     pub(crate) fn median(&self) -> f64 {
-        let mut sorted = self.samples.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
+        median(&self.samples)
     }
 
     pub(crate) fn least(&self) -> f64 {
@@ -191,61 +188,11 @@ impl Figures {
     }
 }
 
-/// How a figure stands to a goal.
-#[derive(Debug)]
-pub(crate) struct Verdict {
-    pub(crate) ratio: String,
-    pub(crate) goal: String,
-    pub(crate) met: bool,
-    /// Whether a miss fails the bench.
-    pub(crate) must: bool,
-}
-
-impl Row {
-    /// How a contender stands to one of its goals.
-    pub(crate) fn judge(&self, figures: &Figures, goal: &Goal) -> Verdict {
-        let value = figures.median();
-        let to = |of: &str| value / self.of(of);
-        let show = |of: &str| format!("{:.2}x {of}", to(of));
-        match goal {
-            Goal::AtLeast { times, of } => Verdict {
-                ratio: show(of),
-                goal: format!(">= {times:.2}x"),
-                met: to(of) >= *times,
-                must: false,
-            },
-            Goal::AtMost { times, of } => Verdict {
-                ratio: show(of),
-                goal: format!("<= {times:.2}x"),
-                met: to(of) <= *times,
-                must: false,
-            },
-            Goal::Rate { floor, times, of } => {
-                let needed = floor.max(times * self.of(of));
-                Verdict {
-                    ratio: show(of),
-                    goal: format!(">= {needed:.0} (the more of {floor:.0}, {times:.2}x)"),
-                    met: value >= needed,
-                    must: false,
-                }
-            }
-            Goal::Once => Verdict {
-                ratio: String::new(),
-                goal: "1.00x".to_owned(),
-                met: (1.0..=1.001).contains(&value),
-                must: false,
-            },
-            Goal::MustBeat { of } => {
-                let met = if self.unit.more_is_better() { value > self.of(of) } else { value < self.of(of) };
-                Verdict { ratio: show(of), goal: "better, or fail".to_owned(), met, must: true }
-            }
-        }
-    }
-
-    /// The median of the contender of that name.
-    fn of(&self, name: &str) -> f64 {
-        self.figures.iter().find(|figures| figures.name == name).map_or(f64::NAN, Figures::median)
-    }
+/// The middle one; of none, nothing.
+pub(crate) fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 impl Unit {
@@ -256,13 +203,15 @@ impl Unit {
             Self::Seconds => format!("{value:.2} s"),
             Self::Milliseconds => format!("{value:.2} ms"),
             Self::Times => format!("{value:.4}x"),
+            Self::Bytes => format!("{:.1} MiB", value / 1_048_576.0),
+            Self::Count => format!("{value:.0}"),
         }
     }
 
-    fn more_is_better(self) -> bool {
+    pub(crate) fn more_is_better(self) -> bool {
         match self {
             Self::Speed | Self::Requests => true,
-            Self::Seconds | Self::Milliseconds | Self::Times => false,
+            Self::Seconds | Self::Milliseconds | Self::Times | Self::Bytes | Self::Count => false,
         }
     }
 }

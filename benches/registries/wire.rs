@@ -10,10 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{RecvFlags, recv};
 
+use crate::blob::{Blob, Hasher};
+
 /// A peer that says nothing for this long has failed; cold pulls of a throttled link trickle, they do not pause.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Bytes thrown away per system call at most; far beyond what a loopback socket holds, so one call empties it.
-const GULP: usize = 8 << 20;
+/// Bytes thrown away per system call at most: a call costs nothing beside so many, and a thousand clients may do it.
+const GULP: usize = 1 << 20;
+/// Bytes hashed at a time: what stays in the processor's cache.
+const HASHED: usize = 256 << 10;
 
 /// One keep-alive connection.
 #[derive(Debug)]
@@ -45,7 +49,16 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
-        Ok(Self { stream, scratch: Vec::new() })
+        Ok(Self::of(stream))
+    }
+
+    /// A connection over a socket that is open.
+    pub(crate) fn of(stream: TcpStream) -> Self {
+        Self { stream, scratch: Vec::new() }
+    }
+
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// The socket itself, for bodies that are written by the caller and for load that reads by itself.
@@ -112,19 +125,55 @@ impl Connection {
         ensure!(answer.length == length, "{} bytes announced instead of {length}", answer.length);
         let mut left = length - answer.early.len() as u64;
         let mut first_byte = (!answer.early.is_empty()).then(|| begun.elapsed());
-        if self.scratch.is_empty() {
-            self.scratch.resize(GULP, 0);
-        }
         while left > 0 {
-            let want = usize::try_from(left.min(GULP as u64))?;
-            let (_, n) = recv(&self.stream, &mut self.scratch[..want], RecvFlags::TRUNC)
-                .context("in the middle of a body")?;
+            let n = self.discard(left)?;
             ensure!(n > 0, "the body ended {left} bytes early");
             first_byte.get_or_insert_with(|| begun.elapsed());
-            left -= n as u64;
+            left -= n;
         }
         let last_byte = begun.elapsed();
         Ok(Arrival { first_byte: first_byte.unwrap_or(last_byte), last_byte })
+    }
+
+    /// Asks for a blob and hashes it as it comes, as every client of a registry does.
+    pub(crate) fn download_hashed(&mut self, request: &[u8], blob: &Blob) -> Result<Duration> {
+        let begun = Instant::now();
+        let answer = self.ask(request)?;
+        answer.expect(200)?;
+        let mut hasher = Hasher::new();
+        hasher.write_all(&answer.early)?;
+        let mut left = blob.size - answer.early.len() as u64;
+        let mut buffer = vec![0; HASHED];
+        while left > 0 {
+            let n = self.stream.read(&mut buffer).context("in the middle of a body")?;
+            ensure!(n > 0, "the body ended {left} bytes early");
+            hasher.write_all(&buffer[..n])?;
+            left -= n as u64;
+        }
+        ensure!(hasher.digest() == blob.digest, "a blob came with other bytes");
+        Ok(begun.elapsed())
+    }
+
+    /// Throws away what comes until the server ends the connection; how much it was.
+    pub(crate) fn discard_to_end(&mut self) -> Result<u64> {
+        let mut taken = 0;
+        loop {
+            match self.discard(u64::MAX)? {
+                0 => return Ok(taken),
+                n => taken += n,
+            }
+        }
+    }
+
+    /// Throws away at most `left` of the bytes that come, without copying them out of the kernel; how many.
+    pub(crate) fn discard(&mut self, left: u64) -> Result<u64> {
+        if self.scratch.is_empty() {
+            self.scratch = vec![0; GULP];
+        }
+        let want = usize::try_from(left.min(GULP as u64))?;
+        let (_, n) = recv(&self.stream, &mut self.scratch[..want], RecvFlags::TRUNC)
+            .context("in the middle of a body")?;
+        Ok(n as u64)
     }
 }
 

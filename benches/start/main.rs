@@ -52,15 +52,21 @@ fn main() -> Result<ExitCode> {
     let known = began.elapsed();
     let (resident, peak) = (edge.memory("VmRSS")?, edge.memory("VmHWM")?);
     println!("## Start with {blobs} blobs\n");
-    println!("| what | measured | goal |\n|---|---|---|");
-    println!("| ready | {:.2} s | {READY:?} |", ready.as_secs_f64());
-    println!(
-        "| the first blob is served, from its row and its file | {:.2} s | {READY:?} |",
-        served.as_secs_f64()
-    );
-    println!("| all are known | {:.2} s | {START:?} |", known.as_secs_f64());
-    println!("| resident memory then | {} MiB | {} MiB |", resident >> 20, MEMORY >> 20);
-    println!("| the most until then | {} MiB | {} MiB |", peak >> 20, MEMORY >> 20);
+    println!("| what | measured | goal | met |\n|---|---|---|---|");
+    let line = |what: &str, figure: String, goal: String, met: bool| {
+        println!("| {what} | {figure} | {goal} | {} |", if met { "yes" } else { "**no**" });
+    };
+    let time = |what: &str, took: Duration, goal: Duration| {
+        line(what, format!("{:.2} s", took.as_secs_f64()), format!("{goal:?}"), took < goal);
+    };
+    let bytes = |what: &str, taken: u64| {
+        line(what, format!("{} MiB", taken >> 20), format!("{} MiB", MEMORY >> 20), taken < MEMORY);
+    };
+    time("ready", ready, READY);
+    time("the first blob is served, from its row and its file", served, READY);
+    time("all are known", known, START);
+    bytes("resident memory then", resident);
+    bytes("the most until then", peak);
     edge.ends()?;
     let holds = ready < READY && served < READY && known < START && peak < MEMORY;
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -2,20 +2,24 @@
 
 mod blob;
 mod manifest;
+mod proof;
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use oci::{
     digest::Digest,
     error::{ApiError, ErrorCode},
     http::{Body, Check, Client, RequestBody, RouteLabel, empty_response, error_response, json_response},
+    manifest::media_type,
     route::{Query, Route, decode_path},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Openness,
+    api::about::About,
     cache_status::{self, CacheStatus},
     download::Downloads,
     images::Images,
@@ -23,10 +27,10 @@ use crate::{
     metadata::{Metadata, Place},
     metrics::Metrics,
     naming,
-    store::{Scrubber, Store},
+    store::{Prober, Scrubber, Store},
     tags::Tags,
     unavailable::Unavailable,
-    upstream::{Upstream, Upstreams},
+    upstream::{Caller, Upstream, Upstreams},
 };
 
 static API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -37,7 +41,7 @@ static OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 /// Everything that answers are made of.
 #[derive(Debug)]
 pub(crate) struct Answerer {
-    pub(crate) identifier: String,
+    pub(crate) statuses: cache_status::Headers,
     pub(crate) openness: Openness,
     pub(crate) upstreams: Upstreams,
     pub(crate) store: std::sync::Arc<Store>,
@@ -50,6 +54,8 @@ pub(crate) struct Answerer {
     pub(crate) images: std::sync::Arc<Images>,
     pub(crate) scrubber: std::sync::Arc<Scrubber>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) about: About,
+    pub(crate) prober: Prober,
 }
 
 /// How long upstreams are waited for.
@@ -71,6 +77,29 @@ struct Asked<'a> {
     place: Place,
 }
 
+/// What can be listed of a repository.
+enum Listing {
+    Tags,
+    Referrers(Digest),
+}
+
+impl Listing {
+    /// Behind the repository.
+    fn path(&self) -> String {
+        match self {
+            Self::Tags => "tags/list".to_owned(),
+            Self::Referrers(digest) => format!("referrers/{digest}"),
+        }
+    }
+
+    fn media_type(&self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Tags => "application/json",
+            Self::Referrers(_) => media_type::IMAGE_INDEX,
+        })
+    }
+}
+
 impl Answerer {
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<RequestBody>) -> Response<Body> {
@@ -78,13 +107,16 @@ impl Answerer {
         let namespace = query.get("ns").map(str::to_owned);
         let (label, result) = match self.understand(&request, namespace.as_deref()) {
             Err(error) => ("other", Err(error)),
-            Ok((upstream, route)) => (route.label(), self.serve(&request, upstream, route).await),
+            Ok((upstream, route)) => (route.label(), self.serve(&request, upstream.as_ref(), route).await),
         };
         let mut response = result.unwrap_or_else(|error| error_response(&error));
         let headers = response.headers_mut();
         headers.insert(API_VERSION.clone(), HeaderValue::from_static("registry/2.0"));
         if let Some(namespace) = namespace.and_then(|name| HeaderValue::try_from(name).ok()) {
             headers.insert(OCI_NAMESPACE.clone(), namespace);
+        }
+        if let Some(status) = response.extensions().get::<CacheStatus>() {
+            self.metrics.answers_of_cache.count(label, *status);
         }
         response.extensions_mut().insert(RouteLabel(label));
         response
@@ -94,11 +126,15 @@ impl Answerer {
         &self,
         request: &Request<RequestBody>,
         namespace: Option<&str>,
-    ) -> Result<(Option<&std::sync::Arc<Upstream>>, Route), ApiError> {
+    ) -> Result<(Option<std::sync::Arc<Upstream>>, Route), ApiError> {
         let path = decode_path(request.uri().path())?;
         let named = naming::split(&path, namespace)?;
         let route = Route::parse(&named.path)?;
         let upstream = self.upstreams.find(named.registry.as_deref());
+        let upstream = match (upstream, named.registry.as_deref()) {
+            (None, Some(registry)) => self.upstreams.unlisted(registry, self.caller(request)?),
+            (upstream, _) => upstream,
+        };
         match (&upstream, named.registry, route.repository()) {
             (None, Some(registry), _) => Err(ErrorCode::Denied
                 .error(format!("this mirror does not stand in front of {registry}; its operator can add upstream.{registry:?}.url"))),
@@ -132,9 +168,9 @@ impl Answerer {
         match route {
             Route::Manifest(_, reference) => self.manifest(asked, reference).await,
             Route::Blob(_, digest) => self.blob(asked, digest).await,
-            Route::Tags(_) => self.listing(asked, "tags/list", request.uri()).await,
+            Route::Tags(_) => self.listing(asked, Listing::Tags, request.uri()).await,
             Route::Referrers(_, digest) => {
-                self.listing(asked, &format!("referrers/{digest}"), request.uri()).await
+                self.listing(asked, Listing::Referrers(digest), request.uri()).await
             }
             Route::Uploads(_) | Route::Upload(..) => Err(read_only()),
             Route::Version | Route::Catalog => {
@@ -143,12 +179,20 @@ impl Answerer {
         }
     }
 
+    /// Who asks, as far as that decides what they may have.
+    fn caller(&self, request: &Request<RequestBody>) -> Result<Caller, ApiError> {
+        match (self.openness, request.extensions().get::<Client>()) {
+            (Openness::Everybody, _) => Ok(Caller::Anybody),
+            (Openness::Listed, Some(client)) => Ok(Caller::At(client.remote.ip())),
+            (Openness::Listed, None) => Err(ErrorCode::Denied.error("this request comes from nowhere")),
+        }
+    }
+
     /// Whether this client may pull through `upstream`.
     fn admit(&self, request: &Request<RequestBody>, upstream: &Upstream) -> Result<(), ApiError> {
-        let address: Option<IpAddr> = request.extensions().get::<Client>().map(|client| client.remote.ip());
-        let open = match self.openness {
-            Openness::Everybody => true,
-            Openness::Listed => address.is_some_and(|address| upstream.is_open_to(address)),
+        let open = match self.caller(request)? {
+            Caller::Anybody => true,
+            Caller::At(address) => upstream.is_open_to(address),
         };
         if open {
             return Ok(());
@@ -160,8 +204,14 @@ impl Answerer {
     }
 
     /// A listing as the upstream gives it now: not cached, since a stale one could not be told from a fresh one.
-    async fn listing(&self, asked: Asked<'_>, path: &str, uri: &Uri) -> Result<Response<Body>, ApiError> {
-        let patience = self.patience(asked.upstream);
+    async fn listing(
+        &self,
+        asked: Asked<'_>,
+        listing: Listing,
+        uri: &Uri,
+    ) -> Result<Response<Body>, ApiError> {
+        let path = &listing.path();
+        let patience = self.patience.first_byte;
         let query = uri.query().map(without_namespace).filter(|query| !query.is_empty());
         let listed = asked.upstream.listing(&asked.place.repository, path, query.as_deref(), patience).await;
         let (headers, bytes) =
@@ -173,22 +223,20 @@ impl Answerer {
         if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
             response.headers_mut().insert(header::LINK, next);
         }
-        for name in [header::CONTENT_TYPE, HeaderName::from_static("oci-filters-applied")] {
-            if let Some(value) = headers.get(&name) {
-                response.headers_mut().insert(name, value.clone());
-            }
+        if let Some(filters) = headers.get("oci-filters-applied") {
+            response.headers_mut().insert("oci-filters-applied", filters.clone());
         }
+        // Ours, whatever the upstream calls it.
+        response.headers_mut().insert(header::CONTENT_TYPE, listing.media_type());
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         self.status(&mut response, CacheStatus::Passed);
         Ok(response)
     }
 
-    fn patience(&self, upstream: &Upstream) -> Duration {
-        if upstream.is_silent() { self.patience.budget } else { self.patience.first_byte }
-    }
-
     fn status(&self, response: &mut Response<Body>, status: CacheStatus) {
-        response.headers_mut().insert(CACHE_STATUS.clone(), cache_status::header(&self.identifier, status));
+        response.headers_mut().insert(CACHE_STATUS.clone(), self.statuses.of(status));
+        // Counted where the answer goes out, so that no answer is counted twice.
+        response.extensions_mut().insert(status);
     }
 
     /// What `/readyz` shows.
@@ -219,12 +267,21 @@ fn next_page(link: &str, asked: &Uri) -> Option<String> {
     Some(format!("<{}?{query}{namespace}>{parameters}", asked.path()))
 }
 
+/// The most headers that an answer with content has, the front's included, so that their table is made once.
+const HEADERS: usize = 12;
+
 /// Headers that content of a digest has, and the short answer where the client has it already.
 fn content_headers(response: &mut Response<Body>, digest: &Digest) {
     let headers = response.headers_mut();
-    let text = |text: String| HeaderValue::try_from(text).expect("a digest is a header's text");
-    headers.insert(CONTENT_DIGEST.clone(), text(digest.to_string()));
-    headers.insert(header::ETAG, text(format!("\"{digest}\"")));
+    headers.reserve(HEADERS);
+    // One text for both.
+    let mut quoted = String::with_capacity(digest.as_str().len() + 2);
+    quoted.extend(["\"", digest.as_str(), "\""]);
+    let quoted = Bytes::from(quoted);
+    let bare = quoted.slice(1..quoted.len() - 1);
+    let value = |text| HeaderValue::from_maybe_shared::<Bytes>(text).expect("a digest is a header's text");
+    headers.insert(CONTENT_DIGEST.clone(), value(bare));
+    headers.insert(header::ETAG, value(quoted));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 

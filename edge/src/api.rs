@@ -2,9 +2,15 @@
 //!
 //! Who may call it is decided in [`caller`], what it says when it refuses in [`problem`]; each group of paths is a module.
 
+pub(crate) mod about;
+mod alarms;
 mod cache;
 mod caller;
+mod names;
 mod problem;
+mod status;
+mod store;
+mod upstreams;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use oci::http::{Body, RequestBody, RouteLabel, json_response};
@@ -47,22 +53,32 @@ async fn route(answerer: &Answerer, request: Request<RequestBody>) -> Result<Res
             Method::GET => json(StatusCode::OK, &node(answerer).await),
             _ => Err(Problem::method_not_allowed("GET")),
         },
+        "status" if rest.is_empty() => match *request.method() {
+            Method::GET => json(StatusCode::OK, &status::status(answerer).await),
+            _ => Err(Problem::method_not_allowed("GET")),
+        },
         "cache" => cache::answer(answerer, rest, request).await,
+        "upstreams" => upstreams::answer(answerer, rest, &request).await,
+        "store" => store::answer(answerer, rest, &request).await,
         _ => Err(Problem::not_found(format!("there is nothing at {path}"))),
     }
 }
 
 /// What answers here.
 #[derive(Serialize)]
-struct Node {
+struct Node<'a> {
+    name: &'a str,
     role: &'static str,
     version: &'static str,
     ready: bool,
+    /// How callers are told apart: `none`, by their address alone; user and password are not looked at.
+    authentication: &'static str,
 }
 
-async fn node(answerer: &Answerer) -> Node {
+async fn node(answerer: &Answerer) -> Node<'_> {
     let ready = answerer.checks().await.iter().all(|check| check.state.is_ok() || !check.required);
-    Node { role: "edge", version: env!("CARGO_PKG_VERSION"), ready }
+    let name = &answerer.about.name;
+    Node { name, role: "edge", version: env!("CARGO_PKG_VERSION"), ready, authentication: "none" }
 }
 
 /// An answer of one JSON document.

@@ -3,6 +3,11 @@
 use std::fmt;
 
 use http::HeaderValue;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
 
 /// What the cache did for one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,73 @@ pub(crate) enum CacheStatus {
     Passed,
 }
 
+impl CacheStatus {
+    const ALL: [Self; 7] = [
+        Self::Hit,
+        Self::Offline,
+        Self::Revalidated,
+        Self::Changed,
+        Self::Stored,
+        Self::Collapsed,
+        Self::Passed,
+    ];
+
+    /// The word in the metric.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Offline => "offline",
+            Self::Revalidated => "revalidated",
+            Self::Changed => "changed",
+            Self::Stored => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Passed => "passed",
+        }
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct AnswerLabels {
+    kind: &'static str,
+    status: &'static str,
+}
+
+/// Answers counted by kind of content and by what the cache did for them.
+#[derive(Clone, Debug)]
+pub(crate) struct AnswerCounts {
+    family: Family<AnswerLabels, Counter>,
+    /// Those of the pull path: a hit takes no lock to be counted.
+    manifests: [Counter; CacheStatus::ALL.len()],
+    blobs: [Counter; CacheStatus::ALL.len()],
+}
+
+impl AnswerCounts {
+    /// Registers the metric.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let family: Family<AnswerLabels, Counter> = Family::default();
+        registry.register(
+            "roadstead_cache_answers",
+            "Answers without an error, by kind of content and by what Cache-Status says in them",
+            family.clone(),
+        );
+        let of = |kind| {
+            CacheStatus::ALL
+                .map(|status| family.get_or_create(&AnswerLabels { kind, status: status.word() }).clone())
+        };
+        let (manifests, blobs) = (of("manifest"), of("blob"));
+        Self { family, manifests, blobs }
+    }
+
+    /// Counts an answer to a request of the route `kind`.
+    pub(crate) fn count(&self, kind: &'static str, status: CacheStatus) {
+        match kind {
+            "manifest" => self.manifests[status as usize].inc(),
+            "blob" => self.blobs[status as usize].inc(),
+            _ => self.family.get_or_create(&AnswerLabels { kind, status: status.word() }).inc(),
+        };
+    }
+}
+
 impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -38,7 +110,7 @@ impl fmt::Display for CacheStatus {
 }
 
 /// The node's name as the header wants it: a token where it is one, else a string.
-pub(crate) fn identifier(node: &str) -> String {
+fn identifier(node: &str) -> String {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&b);
     if node.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'*') && node.bytes().all(token) {
         return node.to_owned();
@@ -47,10 +119,35 @@ pub(crate) fn identifier(node: &str) -> String {
     format!("\"{}\"", printable.collect::<String>().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The header's value.
-pub(crate) fn header(identifier: &str, status: CacheStatus) -> HeaderValue {
-    HeaderValue::try_from(format!("{identifier}; {status}"))
-        .unwrap_or_else(|_| HeaderValue::from_static("edge"))
+/// The header's values that a node sends, made once: each answer has one.
+#[derive(Debug)]
+pub(crate) struct Headers([HeaderValue; ALL.len()]);
+
+/// In the order of the enum.
+const ALL: [CacheStatus; 7] = [
+    CacheStatus::Hit,
+    CacheStatus::Offline,
+    CacheStatus::Revalidated,
+    CacheStatus::Changed,
+    CacheStatus::Stored,
+    CacheStatus::Collapsed,
+    CacheStatus::Passed,
+];
+
+impl Headers {
+    /// Those of the node of that name.
+    pub(crate) fn new(node: &str) -> Self {
+        let identifier = identifier(node);
+        Self(ALL.map(|status| {
+            HeaderValue::try_from(format!("{identifier}; {status}"))
+                .unwrap_or_else(|_| HeaderValue::from_static("edge"))
+        }))
+    }
+
+    /// The one that says `status`.
+    pub(crate) fn of(&self, status: CacheStatus) -> HeaderValue {
+        self.0[status as usize].clone()
+    }
 }
 
 #[cfg(test)]
@@ -59,8 +156,16 @@ mod tests {
 
     #[test]
     fn the_node_is_a_token_or_a_string() {
-        assert_eq!(header(&identifier("edge-1.idc1"), CacheStatus::Hit), "edge-1.idc1; hit");
-        assert_eq!(header(&identifier("1st edge"), CacheStatus::Stored), "\"1st edge\"; fwd=miss; stored");
+        assert_eq!(Headers::new("edge-1.idc1").of(CacheStatus::Hit), "edge-1.idc1; hit");
+        assert_eq!(Headers::new("1st edge").of(CacheStatus::Stored), "\"1st edge\"; fwd=miss; stored");
         assert_eq!(identifier("a\"b"), "\"a\\\"b\"");
+    }
+
+    #[test]
+    fn each_status_has_its_own_value() {
+        let headers = Headers::new("edge-1");
+        for status in ALL {
+            assert_eq!(headers.of(status), format!("edge-1; {status}"));
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::settings::Freshness;
+use crate::{
+    settings::Freshness,
+    upstream::{Gate, Refusal},
+};
 
 /// What to do with a request for a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +14,12 @@ pub(crate) enum Plan {
     Trust,
     /// Serve what is cached, and ask the upstream behind the answer.
     TrustAndConfirm,
-    /// The upstream is known to be silent: serve what is cached, say that it is stale, and ask behind the answer.
+    /// Serve what is cached, and say that it is stale: the upstream may not be asked now.
     ServeStale,
+    /// The upstream answers late or not at all: the same, and ask it behind the answer.
+    ServeStaleAndConfirm,
+    /// Nothing is cached, and the upstream may not be asked now.
+    Refuse(Refusal),
     /// Ask the upstream, and wait so long at the most; then serve what is cached, if anything is.
     Confirm {
         /// How long.
@@ -27,8 +34,8 @@ pub(crate) struct Situation {
     pub policy: Freshness,
     /// How long ago the cached tag was confirmed; `None` if none is cached.
     pub age: Option<Duration>,
-    /// The upstream did not answer when it was last asked.
-    pub silent: bool,
+    /// Whether the upstream may be asked.
+    pub gate: Gate,
     /// `freshness.budget`.
     pub budget: Duration,
     /// `download.first_byte`.
@@ -37,16 +44,21 @@ pub(crate) struct Situation {
 
 /// Decides.
 pub(crate) fn plan(situation: Situation) -> Plan {
-    let Situation { policy, age, silent, budget, first_byte } = situation;
+    let Situation { policy, age, gate, budget, first_byte } = situation;
     let Some(age) = age else {
-        // Nothing to fall back on: worth waiting for, unless nothing is to be expected.
-        return Plan::Confirm { patience: if silent { budget } else { first_byte } };
+        return match gate {
+            Gate::Refuse(refusal) => Plan::Refuse(refusal),
+            // Nothing to fall back on: worth waiting for.
+            Gate::Ask | Gate::AskBehind => Plan::Confirm { patience: first_byte },
+        };
     };
-    match policy {
-        Freshness::LocalFirst => Plan::TrustAndConfirm,
-        Freshness::Bounded(bound) if age < bound => Plan::Trust,
-        Freshness::Bounded(_) | Freshness::Strict if silent => Plan::ServeStale,
-        Freshness::Bounded(_) | Freshness::Strict => Plan::Confirm { patience: budget },
+    match (policy, gate) {
+        (Freshness::Bounded(bound), _) if age < bound => Plan::Trust,
+        (Freshness::LocalFirst, Gate::Refuse(_)) => Plan::Trust,
+        (Freshness::LocalFirst, Gate::Ask | Gate::AskBehind) => Plan::TrustAndConfirm,
+        (Freshness::Bounded(_) | Freshness::Strict, Gate::Refuse(_)) => Plan::ServeStale,
+        (Freshness::Bounded(_) | Freshness::Strict, Gate::AskBehind) => Plan::ServeStaleAndConfirm,
+        (Freshness::Bounded(_) | Freshness::Strict, Gate::Ask) => Plan::Confirm { patience: budget },
     }
 }
 
@@ -61,22 +73,31 @@ mod tests {
         let young = Some(Duration::from_secs(59));
         let old = Some(Duration::from_secs(60));
         let wait = Plan::Confirm { patience: budget };
-        for (policy, age, silent, expected) in [
-            (Freshness::Strict, young, false, wait),
-            (Freshness::Strict, young, true, Plan::ServeStale),
-            (bounded, young, false, Plan::Trust),
-            (bounded, young, true, Plan::Trust),
-            (bounded, old, false, wait),
-            (bounded, old, true, Plan::ServeStale),
-            (Freshness::LocalFirst, old, false, Plan::TrustAndConfirm),
-            (Freshness::LocalFirst, old, true, Plan::TrustAndConfirm),
-            (Freshness::LocalFirst, None, false, Plan::Confirm { patience: first_byte }),
-            (Freshness::Strict, None, true, wait),
+        let refusal = Refusal::Silent { retry_after: Duration::from_secs(1) };
+        let (ask, behind, refuse) = (Gate::Ask, Gate::AskBehind, Gate::Refuse(refusal));
+        for (policy, age, gate, expected) in [
+            (Freshness::Strict, young, ask, wait),
+            (Freshness::Strict, young, behind, Plan::ServeStaleAndConfirm),
+            (Freshness::Strict, young, refuse, Plan::ServeStale),
+            (bounded, young, ask, Plan::Trust),
+            (bounded, young, behind, Plan::Trust),
+            (bounded, young, refuse, Plan::Trust),
+            (bounded, old, ask, wait),
+            (bounded, old, behind, Plan::ServeStaleAndConfirm),
+            (bounded, old, refuse, Plan::ServeStale),
+            (Freshness::LocalFirst, old, ask, Plan::TrustAndConfirm),
+            (Freshness::LocalFirst, old, behind, Plan::TrustAndConfirm),
+            // What may not be asked is not asked behind the answer either.
+            (Freshness::LocalFirst, old, refuse, Plan::Trust),
+            (Freshness::LocalFirst, None, ask, Plan::Confirm { patience: first_byte }),
+            (Freshness::Strict, None, behind, Plan::Confirm { patience: first_byte }),
+            (Freshness::Strict, None, refuse, Plan::Refuse(refusal)),
+            (Freshness::LocalFirst, None, refuse, Plan::Refuse(refusal)),
         ] {
             assert_eq!(
-                plan(Situation { policy, age, silent, budget, first_byte }),
+                plan(Situation { policy, age, gate, budget, first_byte }),
                 expected,
-                "{policy:?} {age:?} {silent}"
+                "{policy:?} {age:?} {gate:?}"
             );
         }
     }

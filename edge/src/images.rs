@@ -39,6 +39,13 @@ pub(crate) struct Listed {
     /// Bytes of whole blobs and of manifests.
     pub(crate) bytes: u64,
     pub(crate) partial_bytes: u64,
+    /// Bytes of all its blobs and manifests, whether they are here or not.
+    pub(crate) bytes_total: u64,
+    /// Its blobs, each counted once, and how many of them are whole here.
+    pub(crate) blobs: usize,
+    pub(crate) blobs_whole: usize,
+    /// Those that are not whole here.
+    pub(crate) lacking: Vec<Digest>,
     /// Every blob of it is whole.
     pub(crate) complete: bool,
     pub(crate) pinned: bool,
@@ -101,24 +108,75 @@ impl Images {
         let pins = self.metadata.pins().await?;
         let mut listed = Vec::new();
         for row in self.metadata.images().await? {
-            let contents = self.contents(&row.digest).await?;
-            let keys: Vec<Key> = contents.blobs.iter().map(|child| Key::of(&child.digest)).collect();
-            let presence = self.store.presence(&keys);
-            let mut bytes: u64 = contents.manifests.iter().map(|(_, size)| size).sum();
-            let mut partial_bytes = 0;
-            for one in &presence {
-                match one {
-                    Presence::Whole(size) => bytes += size,
-                    Presence::Partial(size) => partial_bytes += size,
-                    Presence::Absent => {}
-                }
-            }
-            let whole = presence.iter().all(|one| matches!(one, Presence::Whole(_)));
-            let complete = whole && contents.has_an_image();
-            let pinned = pins.iter().any(|(place, reference)| *place == row.place && row.is(reference));
-            listed.push(Listed { row, bytes, partial_bytes, complete, pinned });
+            listed.push(self.measure(row, &pins).await?);
         }
         Ok(listed)
+    }
+
+    /// One image; `None` if it is not here.
+    ///
+    /// # Errors
+    /// The metadata failed.
+    pub(crate) async fn look(
+        &self,
+        place: &Place,
+        reference: &Reference,
+    ) -> Result<Option<Listed>, sqlx::Error> {
+        let Some(digest) = self.metadata.local_image(place, reference).await? else { return Ok(None) };
+        let pins = self.metadata.pins().await?;
+        let rows = self.metadata.images().await?;
+        let named = rows.into_iter().find(|row| row.place == *place && row.is(reference));
+        // What belongs to an index has no line of its own.
+        let row = named.unwrap_or_else(|| ImageRow {
+            place: place.clone(),
+            reference: reference.clone(),
+            digest,
+            used: 0,
+            hits: 0,
+        });
+        self.measure(row, &pins).await.map(Some)
+    }
+
+    /// The images that need one of `blobs`.
+    ///
+    /// # Errors
+    /// The metadata failed.
+    pub(crate) async fn holding(&self, blobs: &HashSet<Digest>) -> Result<Vec<ImageRow>, sqlx::Error> {
+        let mut holding = Vec::new();
+        for row in self.metadata.images().await? {
+            let contents = self.contents(&row.digest).await?;
+            if contents.blobs.iter().any(|child| blobs.contains(&child.digest)) {
+                holding.push(row);
+            }
+        }
+        Ok(holding)
+    }
+
+    async fn measure(&self, row: ImageRow, pins: &[(Place, Reference)]) -> Result<Listed, sqlx::Error> {
+        let contents = self.contents(&row.digest).await?;
+        let keys: Vec<Key> = contents.blobs.iter().map(|child| Key::of(&child.digest)).collect();
+        let presence = self.store.presence(&keys);
+        let manifests: u64 = contents.manifests.iter().map(|(_, size)| size).sum();
+        let (mut bytes, mut partial_bytes, mut bytes_total) = (manifests, 0, manifests);
+        let mut lacking = Vec::new();
+        for (child, one) in contents.blobs.iter().zip(&presence) {
+            match one {
+                Presence::Whole(size) => {
+                    bytes += size;
+                    bytes_total += size;
+                    continue;
+                }
+                Presence::Partial(size) => partial_bytes += size,
+                Presence::Absent => {}
+            }
+            bytes_total += child.size;
+            lacking.push(child.digest.clone());
+        }
+        let complete = lacking.is_empty() && contents.has_an_image();
+        let pinned = pins.iter().any(|(place, reference)| *place == row.place && row.is(reference));
+        let blobs = presence.len();
+        let blobs_whole = blobs - lacking.len();
+        Ok(Listed { row, bytes, partial_bytes, bytes_total, blobs, blobs_whole, lacking, complete, pinned })
     }
 
     /// Pins an image. Its digest; `None` if it is not here.

@@ -22,7 +22,7 @@ mod upkeep;
 mod upstream;
 mod usage;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use oci::http::{Body, Check, RequestBody, Service};
@@ -31,16 +31,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     answer::Answerer,
+    api::about::About,
     download::Downloads,
     images::Images,
     manifests::Manifests,
     metadata::Metadata,
     metrics::Metrics,
     settings::Settings,
-    store::{Scrubber, Store},
+    store::{Prober, Scrubber, Store},
     tags::Tags,
     upkeep::Upkeep,
-    upstream::Upstreams,
+    upstream::{UpstreamCollector, Upstreams},
     usage::Uses,
 };
 
@@ -80,12 +81,27 @@ pub enum StartError {
     Upstream(#[from] upstream::InvalidUpstream),
 }
 
+/// A future whose code is compiled in this crate: that of an `async fn` is compiled where it is awaited, which is in the
+/// binary, all of it after each change.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 impl Edge {
     /// Opens what is under `data`. Needs no upstream.
     ///
     /// # Errors
     /// The data directory or a file that the settings name cannot be used.
-    pub async fn start(
+    #[inline(never)]
+    pub fn start<'a>(
+        settings: &'a Settings,
+        data: &'a Path,
+        node_name: &'a str,
+        openness: Openness,
+        registry: &'a mut Registry,
+    ) -> Boxed<'a, Result<Arc<Self>, StartError>> {
+        Box::pin(Self::open(settings, data, node_name, openness, registry))
+    }
+
+    async fn open(
         settings: &Settings,
         data: &Path,
         node_name: &str,
@@ -94,6 +110,7 @@ impl Edge {
     ) -> Result<Arc<Self>, StartError> {
         let metrics = Metrics::register(registry);
         let upstreams = Upstreams::new(settings, &metrics)?;
+        registry.register_collector(Box::new(UpstreamCollector(upstreams.clone())));
         let store = Store::open(data, &settings.cache, metrics.store.clone())?;
         let reserve_used = metrics.store.reserve_used.clone();
         let metadata = Metadata::open(data, settings.cache.metadata_reserve.0, reserve_used).await?;
@@ -126,10 +143,10 @@ impl Edge {
         });
         let loaded = upkeep.begin(&tasks);
         tasks.spawn(scrubber.clone().run());
-        let identifier = cache_status::identifier(node_name);
+        let statuses = cache_status::Headers::new(node_name);
         let patience = answer::Patience { first_byte, budget, stall: settings.download.stall.0 };
         let answerer = Answerer {
-            identifier,
+            statuses,
             openness,
             upstreams,
             store,
@@ -142,10 +159,22 @@ impl Edge {
             images,
             scrubber,
             tasks: tasks.clone(),
+            about: About::new(node_name, settings),
+            prober: Prober::new(data),
         };
         // Whether in time or not, it serves from now on.
         let _ = tokio::time::timeout(LOAD_PATIENCE, loaded).await;
         Ok(Arc::new(Self { answerer, upkeep, tasks, stop }))
+    }
+
+    #[inline(never)]
+    fn answered(&self, request: Request<RequestBody>) -> Boxed<'_, Response<Body>> {
+        Box::pin(async move {
+            if api::serves(request.uri().path()) {
+                return api::answer(&self.answerer, request).await;
+            }
+            self.answerer.answer(request).await
+        })
     }
 
     /// Ends the downloads; what they have fetched stays, to be resumed.
@@ -159,11 +188,8 @@ impl Edge {
 }
 
 impl Service for Edge {
-    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
-        if api::serves(request.uri().path()) {
-            return api::answer(&self.answerer, request).await;
-        }
-        self.answerer.answer(request).await
+    fn call(&self, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send {
+        self.answered(request)
     }
 
     async fn checks(&self) -> Vec<Check> {

@@ -174,8 +174,11 @@ impl Manifests {
         let links: Vec<Link> =
             blobs.map(|child| Link { digest: child.digest.clone(), size: Some(child.size) }).collect();
         let children = children(&parsed);
-        let manifest =
-            StoredManifest { digest: answer.digest, media_type: parsed.media_type, bytes: answer.bytes };
+        let manifest = StoredManifest {
+            digest: answer.digest,
+            media_type: parsed.media_type.into(),
+            bytes: answer.bytes,
+        };
         self.metadata.keep_manifest(place, &manifest, &links, &children).await;
         Ok(manifest)
     }

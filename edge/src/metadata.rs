@@ -7,6 +7,7 @@
 
 mod blobs;
 mod images;
+mod proofs;
 mod reserve;
 mod write;
 
@@ -34,6 +35,8 @@ pub(crate) struct Metadata {
     write: SqlitePool,
     /// Links lately written or read: those of the manifest that a client was given are asked for next.
     links: moka::sync::Cache<(Place, Digest), Link>,
+    /// See [`proofs`].
+    proofs: moka::sync::Cache<(Arc<str>, Digest), ()>,
     reserve: Arc<Reserve>,
 }
 
@@ -55,7 +58,7 @@ pub(crate) struct StoredManifest {
     /// Its digest.
     pub digest: Digest,
     /// What it is served as.
-    pub media_type: String,
+    pub media_type: Arc<str>,
     /// Its bytes.
     pub bytes: Bytes,
 }
@@ -104,7 +107,7 @@ CREATE TABLE IF NOT EXISTS manifest (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS link (
     upstream TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER,
-    PRIMARY KEY (upstream, repository, digest)
+    proven INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (upstream, repository, digest)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tag (
     upstream TEXT NOT NULL, repository TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
@@ -187,8 +190,15 @@ impl Metadata {
             .disable_statement_logging();
         let write = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         sqlx::raw_sql(SCHEMA).execute(&write).await?;
+        proofs::prepare(&write).await?;
         let read = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
-        Ok(Self { read, write, links: moka::sync::Cache::new(MEMORY_LINKS), reserve })
+        Ok(Self {
+            read,
+            write,
+            links: moka::sync::Cache::new(MEMORY_LINKS),
+            proofs: moka::sync::Cache::new(MEMORY_LINKS),
+            reserve,
+        })
     }
 
     /// Ends all connections.
@@ -217,7 +227,8 @@ impl Metadata {
         .await?;
         row.map(|row| {
             let bytes: Vec<u8> = row.try_get(1)?;
-            Ok(StoredManifest { digest: digest.clone(), media_type: row.try_get(0)?, bytes: bytes.into() })
+            let media_type: String = row.try_get(0)?;
+            Ok(StoredManifest { digest: digest.clone(), media_type: media_type.into(), bytes: bytes.into() })
         })
         .transpose()
     }
@@ -278,6 +289,7 @@ impl Metadata {
     /// between leaves nothing that has to be read again.
     pub(crate) async fn keep_blob(&self, place: &Place, link: &Link) {
         self.remember(place, link);
+        self.remember_proof(&place.upstream, &link.digest);
         told("blob", self.write(&Write::Blob { place, link }).await);
     }
 

@@ -14,6 +14,7 @@ mod key;
 mod load;
 mod metrics;
 mod partial;
+mod probe;
 mod quarantine;
 mod room;
 mod row;
@@ -24,7 +25,10 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -32,10 +36,11 @@ use oci::{digest::Digest, http::Watch};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
-use crate::settings::CacheSettings;
+use crate::{download::sidecar_of, settings::CacheSettings};
 pub(crate) use key::Key;
 pub(crate) use load::{load, recall};
 pub(crate) use metrics::StoreMetrics;
+pub(crate) use probe::{ProbeError, Prober};
 pub(crate) use room::Reservation;
 pub(crate) use row::{Changes, Held, Row, Seconds};
 pub(crate) use scrub::{Report, Scrubber};
@@ -56,12 +61,14 @@ pub(crate) struct Store {
     capacity: u64,
     keep_free: u64,
     index: Mutex<Index>,
+    /// Whether the rows of an earlier life are still being read.
+    loading: AtomicBool,
     quarantine: Mutex<Quarantine>,
     /// Taken while a blob's file appears or disappears, so that the removal of an old one cannot meet a new one.
     turns: [Mutex<()>; TURNS],
     metrics: StoreMetrics,
-    /// Told when a damaged blob was set aside.
-    pub(crate) damaged: Notify,
+    /// Told when something that is pinned may be lacking: it was damaged, or was just pinned.
+    pub(crate) lacking: Notify,
 }
 
 /// A whole blob, opened.
@@ -138,10 +145,11 @@ impl Store {
                 blobs: blobs.clone(),
                 partial: partial.clone(),
                 index: Mutex::new(index),
+                loading: AtomicBool::new(true),
                 quarantine: Mutex::new(quarantine),
                 turns: [const { Mutex::new(()) }; TURNS],
                 metrics,
-                damaged: Notify::new(),
+                lacking: Notify::new(),
             })
         };
         let failed = |error| OpenError { path: data.to_owned(), error };
@@ -171,7 +179,13 @@ impl Store {
 
     fn path(&self, key: &Key) -> PathBuf {
         let hex = key.hex();
-        self.blobs.join(key.algorithm().as_str()).join(&hex[..2]).join(hex)
+        // In one piece: this is done for every hit.
+        let mut path = PathBuf::with_capacity(self.blobs.as_os_str().len() + hex.len() + 16);
+        path.push(&self.blobs);
+        path.push(key.algorithm().as_str());
+        path.push(&hex[..2]);
+        path.push(hex);
+        path
     }
 
     /// The blob, and a note that it was used. One whose file is gone is forgotten; one whose file has another length is set
@@ -231,7 +245,7 @@ impl Store {
 
     /// Whether the rows of an earlier life are still being read.
     pub(crate) fn is_loading(&self) -> bool {
-        self.index().is_loading()
+        self.loading.load(Ordering::Acquire)
     }
 
     /// What the metadata is to be told, at most `limit` rows.
@@ -285,7 +299,7 @@ impl Store {
         index.held.quarantined = self.quarantine().bytes();
         self.publish(&index);
         drop(index);
-        self.damaged.notify_one();
+        self.lacking.notify_one();
     }
 
     /// Keeps the blob in `file`, which lies at its partial path, is whole and was verified: sync, rename, sync of the
@@ -300,7 +314,9 @@ impl Store {
         let path = self.path(&key);
         {
             let _turn = self.turn(&key);
-            fs::rename(self.partial_path(digest), &path)?;
+            let partial = self.partial_path(digest);
+            fs::rename(&partial, &path)?;
+            remove_file(&sidecar_of(&partial));
             sync_directory(path.parent().unwrap_or(&self.blobs))?;
             let mut index = self.index();
             index.drop_partial(&key);

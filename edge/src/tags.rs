@@ -21,7 +21,7 @@ use crate::{
     manifests::Manifests,
     metadata::{Metadata, Place, TagRecord},
     unavailable::Unavailable,
-    upstream::Upstream,
+    upstream::{Upstream, refused},
 };
 
 /// Tags whose state is held in memory.
@@ -142,7 +142,7 @@ impl Tags {
         let situation = Situation {
             policy: upstream.freshness,
             age: record.as_ref().map(age),
-            silent: upstream.is_silent(),
+            gate: upstream.gate(),
             budget: self.shared.budget,
             first_byte: self.shared.first_byte,
         };
@@ -152,13 +152,15 @@ impl Tags {
                 slot.ask(&self.shared, upstream);
                 Ok(Resolved { record, standing: Standing::Trusted })
             }
-            (Plan::ServeStale, Some(record)) => {
+            (Plan::ServeStale, Some(record)) => Ok(Resolved { record, standing: Standing::Stale }),
+            (Plan::ServeStaleAndConfirm, Some(record)) => {
                 slot.ask(&self.shared, upstream);
                 Ok(Resolved { record, standing: Standing::Stale })
             }
             (Plan::Confirm { patience }, _) => self.confirm(&slot, upstream, patience).await,
+            (Plan::Refuse(refusal), _) => Err(Arc::new(Unavailable::Upstream(refused(refusal)))),
             // A plan that serves is made only where something is cached.
-            (Plan::Trust | Plan::TrustAndConfirm | Plan::ServeStale, None) => {
+            (Plan::Trust | Plan::TrustAndConfirm | Plan::ServeStale | Plan::ServeStaleAndConfirm, None) => {
                 self.confirm(&slot, upstream, self.shared.first_byte).await
             }
         }
@@ -281,12 +283,15 @@ impl Slot {
                     head.digest
                 } else {
                     let reference = Reference::Digest(head.digest);
+                    // It has just named it, whatever it said of it before.
+                    upstream.forget_no(&self.place.repository, &reference);
                     let fetched =
                         shared.manifests.fetch(&self.place, upstream, &reference, shared.first_byte).await;
                     // A *no* here is about the digest that the registry itself just named, and tells nothing of the tag:
                     // a replica that lags behind, for example.
                     let contradicted = |why: Unavailable| match why.is_said_no() {
                         true => {
+                            upstream.forget_no(&self.place.repository, &reference);
                             FetchError::from(Failure::Unreadable("it named a manifest that it does not have"))
                                 .into()
                         }

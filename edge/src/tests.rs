@@ -1,5 +1,11 @@
 //! The whole edge in front of a scripted upstream, in one process.
 
+mod downloads;
+mod health;
+mod moods;
+mod negative;
+mod others;
+mod registry;
 mod upstream;
 
 use std::{path::Path, time::Duration};
@@ -7,7 +13,7 @@ use std::{path::Path, time::Duration};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
-use oci::{digest::Digest, settings::Size};
+use oci::{digest::Digest, http::body::collect, settings::Size};
 
 use super::*;
 use upstream::{Fault, Upstream};
@@ -24,6 +30,8 @@ fn settings(upstream: &Upstream, capacity: u64) -> Settings {
     settings.cache.keep_free = Some(Size(0));
     settings.download.stall = oci::settings::Span(Duration::from_millis(300));
     settings.download.tries = 50;
+    // What an upstream said no to is asked for again; `negative` tests the opposite.
+    settings.freshness.negative = oci::settings::Span(Duration::ZERO);
     settings
 }
 
@@ -60,7 +68,7 @@ async fn ask(edge: &Arc<Edge>, path: &str, range: Option<&str>) -> Answer {
         request.headers_mut().insert(header::RANGE, range.parse().expect("a header"));
     }
     let (parts, body) = edge.call(request).await.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).map_err(|error| error.to_string());
+    let body = collect(body, usize::MAX).await.map_err(|error| error.to_string());
     Answer { status: parts.status, headers: parts.headers, body }
 }
 
@@ -122,42 +130,6 @@ async fn many_clients_share_one_transfer_and_the_next_is_a_hit() {
     assert_eq!(again.header("cache-status"), "edge; hit");
     same(again, &content, "again");
     assert_eq!(upstream.sent(), content.len() as u64);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_cut_at_any_byte_is_resumed_there() {
-    let data = tempfile::tempdir().expect("directory");
-    let Harness { edge, upstream } = harness(data.path()).await;
-    for seed in 1..=100_u64 {
-        let content = noise(seed, 40_000);
-        let digest = upstream.add("team/app", content.clone());
-        // Some upstreams ignore ranges, and begin again.
-        let at = |n: u64| (seed.wrapping_mul(0x9e37_79b9 + n) >> 3) % 39_999;
-        upstream.fail(if seed % 4 == 0 {
-            Fault::CutWithoutRanges(at(1).max(1))
-        } else {
-            Fault::Cut(at(1).max(1))
-        });
-        upstream.fail(Fault::Cut(at(2).max(1) / 4 + 1));
-        let answer = ask(&edge, &blob(&digest), None).await;
-        assert_eq!(answer.status, StatusCode::OK, "seed {seed}");
-        same(answer, &content, &format!("seed {seed}"));
-        upstream.no_more_faults();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_bytes_end_before_the_last_one_and_are_not_kept() {
-    let data = tempfile::tempdir().expect("directory");
-    let Harness { edge, upstream } = harness(data.path()).await;
-    let content = noise(7, 100_000);
-    let digest = upstream.add("team/app", content.clone());
-    upstream.fail(Fault::Flip(50_000));
-    let answer = ask(&edge, &blob(&digest), None).await;
-    assert!(answer.body.is_err() || answer.status != StatusCode::OK, "the body ends early");
-    assert_eq!(edge.answerer.metrics.downloads_corrupt.get(), 1);
-    assert!(edge.answerer.store.size(&digest).is_none());
-    same(ask(&edge, &blob(&digest), None).await, &content, "fetched anew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -288,7 +260,7 @@ async fn the_operator_api_is_served_to_this_node_only_and_says_why() {
         };
         request.extensions_mut().insert(client);
         let (parts, body) = edge.call(request).await.into_parts();
-        let body = body.collect().await.expect("a document").to_bytes();
+        let body = collect(body, usize::MAX).await.expect("a document");
         let document: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(parts.status, status, "{remote} {path}: {document}");
         if status == StatusCode::OK {

@@ -1,5 +1,7 @@
 //! Why an edge cannot serve something, and the one map from that to an answer.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use oci::{
     client::{Failure, FetchError, Silence},
@@ -21,6 +23,12 @@ pub(crate) enum Unavailable {
     /// What came was not what its digest or length said.
     #[error("the upstream sent something else than was asked for")]
     Corrupt,
+    /// The upstream sent wrong bytes for it, and is not asked again so soon.
+    #[error("the upstream sent something else before, and is not asked again for {left:?}")]
+    Blamed {
+        /// How long it is still not asked.
+        left: std::time::Duration,
+    },
     /// As many downloads run as may, and none ended in time.
     #[error("this node fetches as much as it may")]
     Busy,
@@ -31,7 +39,8 @@ pub(crate) enum Unavailable {
 
 /// How soon a client that is answered 503 may ask again, in seconds.
 const RETRY_AFTER: u32 = 1;
-/// The longest time that a rate limit of the upstream is passed on as, in seconds.
+/// The longest time that a client is told to wait, in seconds, however long the upstream is left alone: by then another
+/// request may have found it well.
 const MAX_RETRY_AFTER: u64 = 60;
 
 impl Unavailable {
@@ -55,26 +64,27 @@ impl Unavailable {
     pub(crate) fn answer(&self, unknown: ErrorCode) -> ApiError {
         match self {
             Self::Upstream(FetchError::SaidNo) => unknown.error("the upstream registry does not have it"),
-            Self::Upstream(FetchError::Failed(failure)) => {
-                let retry = match failure {
-                    Failure::RateLimited { retry_after: Some(after) } => {
-                        after.as_secs().clamp(1, MAX_RETRY_AFTER)
-                    }
-                    _ => u64::from(RETRY_AFTER),
-                };
-                let message =
-                    format!("not cached, and the upstream registry gave no usable answer: {failure}");
-                ErrorCode::Unavailable.error(message).retry_after(u32::try_from(retry).unwrap_or(RETRY_AFTER))
+            Self::Upstream(FetchError::Failed(Failure::Forbidden(forbidden))) => {
+                ErrorCode::Denied.error(format!("this mirror does not go there for a client: {forbidden}"))
             }
+            Self::Upstream(FetchError::Failed(failure)) => ErrorCode::Unavailable
+                .error(format!("not cached, and the upstream registry gave no usable answer: {failure}"))
+                .retry_after(seconds(failure.retry_after())),
             Self::Upstream(FetchError::Silent(silence)) => ErrorCode::Unavailable
                 .error(format!("not cached, and the upstream registry gave no answer: {silence}"))
-                .retry_after(RETRY_AFTER),
+                .retry_after(seconds(silence.retry_after())),
             Self::Metadata(_) | Self::Store(_) => {
                 ErrorCode::Unavailable.error("this node's storage failed").retry_after(RETRY_AFTER)
             }
             Self::Corrupt => ErrorCode::Unavailable
                 .error("the upstream registry sent something else than was asked for")
                 .retry_after(RETRY_AFTER),
+            Self::Blamed { left } => {
+                let seconds = left.as_secs().saturating_add(1).min(MAX_RETRY_AFTER);
+                ErrorCode::Unavailable
+                    .error("the upstream registry sent something else than was asked for, and is not asked again so soon")
+                    .retry_after(u32::try_from(seconds).unwrap_or(RETRY_AFTER))
+            }
             Self::Busy => ErrorCode::Unavailable
                 .error("this node fetches as many blobs as it may; try again")
                 .retry_after(RETRY_AFTER),
@@ -83,4 +93,11 @@ impl Unavailable {
             }
         }
     }
+}
+
+/// What a client is told to wait, in whole seconds.
+fn seconds(pause: Option<Duration>) -> u32 {
+    let Some(pause) = pause else { return RETRY_AFTER };
+    let whole = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+    u32::try_from(whole.clamp(1, MAX_RETRY_AFTER)).unwrap_or(RETRY_AFTER)
 }

@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, time::MissedTickBehavior};
+use tokio::{sync::oneshot, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    download::Downloads,
+    download::{Downloads, Joined},
     images::Images,
     metadata::Metadata,
     store::{self, Seconds, Store, now},
@@ -70,11 +70,19 @@ impl Upkeep {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0;
+        let mut restoring = JoinSet::new();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = self.store.damaged.notified() => {
-                    self.restore_pinned().await;
+                () = self.store.lacking.notified() => {
+                    self.restore_pinned(&mut restoring).await;
+                    continue;
+                }
+                Some(ended) = restoring.join_next() => {
+                    // One that failed is begun again at the next look, not at once.
+                    if matches!(ended, Ok(true)) {
+                        self.restore_pinned(&mut restoring).await;
+                    }
                     continue;
                 }
             }
@@ -83,7 +91,8 @@ impl Upkeep {
             if count % FLUSH == 0 {
                 self.space().await;
                 self.flush().await;
-                self.pins().await;
+                self.refresh_pins().await;
+                self.restore_pinned(&mut restoring).await;
                 self.reap().await;
             }
         }
@@ -126,11 +135,6 @@ impl Upkeep {
     }
 
     /// A pinned tag may have moved since the last look.
-    async fn pins(&self) {
-        self.refresh_pins().await;
-        self.restore_pinned().await;
-    }
-
     async fn refresh_pins(&self) {
         if let Err(error) = self.images.refresh_pins().await {
             tracing::warn!(%error, "the pins cannot be read");
@@ -138,12 +142,14 @@ impl Upkeep {
     }
 
     /// Fetches what is pinned and not here, a few blobs at a time.
-    async fn restore_pinned(&self) {
+    async fn restore_pinned(&self, restoring: &mut JoinSet<bool>) {
         if self.store.is_loading() {
             return;
         }
-        for key in self.store.pinned_and_missing().into_iter().take(RESTORED_AT_ONCE) {
-            let digest = key.digest();
+        let missing = self.store.pinned_and_missing().into_iter().map(|key| key.digest());
+        // Not those that are on their way: they would keep the others waiting.
+        let missing: Vec<_> = missing.filter(|digest| self.downloads.running(digest).is_none()).collect();
+        for digest in missing.into_iter().take(RESTORED_AT_ONCE.saturating_sub(restoring.len())) {
             let place = match self.metadata.place_of(&digest).await {
                 Ok(Some(place)) => place,
                 Ok(None) => continue,
@@ -152,10 +158,11 @@ impl Upkeep {
                     return;
                 }
             };
-            if let Some(upstream) = self.upstreams.find(Some(&place.upstream)) {
+            if let Some(upstream) = self.upstreams.of_name(&place.upstream) {
                 let size = self.metadata.remembered_link(&place, &digest).and_then(|link| link.size);
-                // Nobody waits for it: it goes on by itself, and is begun again at the next look if it fails.
-                self.downloads.join(&place, upstream, &digest, size);
+                if let Joined::Began(download) = self.downloads.join(&place, &upstream, &digest, size) {
+                    restoring.spawn(async move { download.ended().await });
+                }
             }
         }
     }

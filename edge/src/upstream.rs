@@ -1,14 +1,20 @@
 //! A registry that the edge stands in front of: its client, its health as seen in live traffic, and who may use it.
+//!
+//! Every question to a registry goes through [`Upstream::ask`]: what it has just said *no* to is not asked again, and while
+//! it is silent or wants to be left alone nobody asks it.
+
+mod breaker;
+mod collector;
+mod health;
+mod make;
+mod names;
+mod negative;
 
 use std::{
-    collections::HashMap,
-    fs,
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,19 +22,25 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use oci::{
     client::{
-        BlobAnswer, Client, ClientConfig, Credentials, FetchError, FetchedManifest, InvalidClient,
-        ManifestHead, Silence,
+        BlobAnswer, Client, Failure, FetchError, FetchedManifest, ManifestHead, Probe, RateLimit, Silence,
     },
     digest::Digest,
     name::{Reference, RepositoryName},
 };
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
+use url::Url;
 
-use crate::{
-    metrics::Metrics,
-    settings::{Freshness, Settings, UpstreamSettings},
-};
+use crate::{metrics::Metrics, settings::Freshness};
+use health::Health;
+use names::{is_docker_hub, is_within};
+use negative::{Negatives, Question};
+
+pub(crate) use breaker::{Gate, Refusal};
+pub(crate) use collector::UpstreamCollector;
+pub(crate) use health::{Condition, Report};
+pub(crate) use make::InvalidUpstream;
+pub(crate) use names::{Caller, Upstreams};
 
 /// One registry.
 #[derive(Debug)]
@@ -37,147 +49,108 @@ pub(crate) struct Upstream {
     pub name: Arc<str>,
     /// How its tags are kept fresh.
     pub freshness: Freshness,
+    /// Whether it is asked with credentials.
+    pub is_authenticated: bool,
     networks: Vec<IpNet>,
     client: Client,
-    silent: AtomicBool,
+    health: Health,
+    negatives: Negatives,
+    budget: Duration,
     metrics: Metrics,
-    /// A turn for each download that may run at once.
-    pub(crate) downloads: Semaphore,
+    /// What metrics call it.
+    label: Arc<str>,
+    /// A turn for each request for bytes of blobs that may run at once.
+    pub(crate) downloads: Arc<Semaphore>,
     /// Bytes received from it.
     pub received: Counter,
-}
-
-/// All of them.
-#[derive(Clone, Debug)]
-pub(crate) struct Upstreams {
-    named: HashMap<String, Arc<Upstream>>,
-    default: Option<Arc<Upstream>>,
-}
-
-/// Why the upstreams cannot be used as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidUpstream {
-    /// No URL, or certificates that cannot be read.
-    #[error(transparent)]
-    Client(#[from] InvalidClient),
-    /// A file that the configuration names.
-    #[error("{path} cannot be read: {error}")]
-    File {
-        /// Its path.
-        path: String,
-        /// What the system said.
-        error: std::io::Error,
-    },
-}
-
-impl Upstreams {
-    /// Makes the clients; nobody is asked yet.
-    ///
-    /// # Errors
-    /// A file cannot be read, or a URL is no registry's.
-    pub(crate) fn new(settings: &Settings, metrics: &Metrics) -> Result<Self, InvalidUpstream> {
-        let mut upstreams = Self { named: HashMap::new(), default: None };
-        let only = settings.upstream.named.len() == 1;
-        for (name, one) in &settings.upstream.named {
-            let upstream = Arc::new(Upstream::new(name, one, settings, metrics)?);
-            if one.default || only {
-                upstreams.default = Some(upstream.clone());
-            }
-            upstreams.named.insert(name.clone(), upstream);
-        }
-        Ok(upstreams)
-    }
-
-    /// The upstream that a client means by `registry`, or by no registry.
-    pub(crate) fn find(&self, registry: Option<&str>) -> Option<&Arc<Upstream>> {
-        match registry {
-            None => self.default.as_ref(),
-            Some(name) => self.named.get(name),
-        }
-    }
+    /// One person's look at a time.
+    probing: Semaphore,
 }
 
 impl Upstream {
-    fn new(
-        name: &str,
-        one: &UpstreamSettings,
-        settings: &Settings,
-        metrics: &Metrics,
-    ) -> Result<Self, InvalidUpstream> {
-        let read = |path: &std::path::Path| {
-            fs::read(path).map_err(|error| InvalidUpstream::File { path: path.display().to_string(), error })
-        };
-        // `validate` has refused an upstream without a URL.
-        let url = one.url.clone().unwrap_or_else(|| url::Url::parse("none:").expect("a URL"));
-        let mut config = ClientConfig::new(url);
-        config.connect_timeout = settings.download.connect.0;
-        config.answer_timeout = settings.download.first_byte.0;
-        if let Some(ca) = &one.ca {
-            config.extra_roots = read(ca)?;
-        }
-        if let (Some(username), Some(file)) = (&one.username, &one.password_file) {
-            let password = String::from_utf8_lossy(&read(file)?).trim_end().to_owned();
-            config.credentials = Some(Credentials { username: username.clone(), password });
-        }
-        Ok(Self {
-            name: name.into(),
-            freshness: one.freshness,
-            networks: one.networks.clone(),
-            client: Client::new(config)?,
-            silent: AtomicBool::new(false),
-            downloads: Semaphore::new(settings.download.at_once as usize),
-            metrics: metrics.clone(),
-            received: metrics.received(name),
-        })
-    }
-
     /// Whether a client at `address` is served without credentials.
     pub(crate) fn is_open_to(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.networks.iter().any(|network| network.contains(&address))
+        is_within(&self.networks, address)
     }
 
     /// The repository that a client means: Docker Hub's official images have a project that clients may leave out.
     pub(crate) fn repository(&self, asked: RepositoryName) -> RepositoryName {
-        if &*self.name != "docker.io" || asked.as_str().contains('/') {
+        if !is_docker_hub(&self.name) || asked.as_str().contains('/') {
             return asked;
         }
         format!("library/{asked}").parse().unwrap_or(asked)
     }
 
-    /// The upstream did not answer when it was last asked. While it is so, nobody who can be served otherwise waits for
-    /// it; each request asks it behind its answer, and the first answer ends it. A refused connection is no silence: it
-    /// costs nothing to try again.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.silent.load(Ordering::Relaxed)
+    /// Where it is.
+    pub(crate) fn url(&self) -> &Url {
+        self.client.url()
     }
 
-    fn heard<T>(&self, result: Result<T, FetchError>) -> Result<T, FetchError> {
+    /// Whether it may be asked now.
+    pub(crate) fn gate(&self) -> Gate {
+        self.health.gate()
+    }
+
+    /// It costs time and gives no answer. While it is so, nobody waits for it; one request at a time asks it again.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.health.is_silent()
+    }
+
+    /// How it is.
+    pub(crate) fn report(&self) -> Report {
+        self.health.report()
+    }
+
+    /// What it last told of its rate limit.
+    pub(crate) fn rate_limit(&self) -> Option<RateLimit> {
+        self.client.rate_limit()
+    }
+
+    /// Asks it step by step, now, whatever its health is.
+    pub(crate) async fn probe(&self) -> Probe {
+        // The semaphore is never closed.
+        let _turn = self.probing.acquire().await;
+        let began = Instant::now();
+        let probe = self.client.probe().await;
+        if probe.is_well() {
+            self.health.heard(began, None);
+        }
+        probe
+    }
+
+    /// One question, unless it is known not to be worth asking.
+    async fn ask<T>(
+        &self,
+        question: Option<Question>,
+        asking: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<T, FetchError> {
+        let began = Instant::now();
+        if question.as_ref().is_some_and(|question| self.negatives.holds(question, began)) {
+            self.metrics.said_no_again(&self.label);
+            return Err(FetchError::SaidNo);
+        }
+        self.health.admit().map_err(refused)?;
+        let result = asking.await;
+        if let (Err(FetchError::SaidNo), Some(question)) = (&result, question) {
+            self.negatives.keep(question, Instant::now());
+        }
+        self.heard(began, result)
+    }
+
+    fn heard<T>(&self, began: Instant, result: Result<T, FetchError>) -> Result<T, FetchError> {
         let outcome = match &result {
             Ok(_) => "ok",
             Err(FetchError::SaidNo) => "said_no",
             Err(FetchError::Failed(_)) => "failed",
             Err(FetchError::Silent(_)) => "silent",
         };
-        self.metrics.answered(&self.name, outcome);
-        let silent = match &result {
-            Err(FetchError::Silent(Silence::NoAnswer(_))) => true,
-            Err(FetchError::Silent(Silence::Unreachable(why))) => {
-                why.contains("timed out") || why.contains("deadline")
-            }
-            _ => false,
-        };
-        if self.silent.swap(silent, Ordering::Relaxed) != silent {
-            if silent {
-                tracing::warn!(upstream = %self.name, "the upstream is silent; what is cached is served without waiting for it");
-            } else {
-                tracing::info!(upstream = %self.name, "the upstream answers again");
-            }
-        }
+        self.metrics.answered(&self.label, outcome);
+        self.health.heard(began, result.as_ref().err());
         result
     }
 
-    /// See [`Client::head_manifest`].
+    /// See [`Client::head_manifest`]. Where no answer comes within the budget, requests that can be served otherwise stop
+    /// waiting for this upstream until one does.
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -187,7 +160,20 @@ impl Upstream {
         reference: &Reference,
         timeout: Duration,
     ) -> Result<Option<ManifestHead>, FetchError> {
-        self.heard(within(timeout, self.client.head_manifest(repository, reference, timeout)).await)
+        let question = Question::manifest(&self.name, repository, reference);
+        let asking = within(timeout, self.client.head_manifest(repository, reference, timeout));
+        let watched = async {
+            let began = Instant::now();
+            let mut asking = pin!(asking);
+            match tokio::time::timeout(self.budget, &mut asking).await {
+                Ok(answer) => answer,
+                Err(_elapsed) => {
+                    self.health.late(began);
+                    asking.await
+                }
+            }
+        };
+        self.ask(Some(question), watched).await
     }
 
     /// See [`Client::manifest`].
@@ -200,10 +186,16 @@ impl Upstream {
         reference: &Reference,
         timeout: Duration,
     ) -> Result<FetchedManifest, FetchError> {
-        let fetched =
-            self.heard(within(timeout, self.client.manifest(repository, reference, timeout)).await)?;
+        let question = Question::manifest(&self.name, repository, reference);
+        let asking = within(timeout, self.client.manifest(repository, reference, timeout));
+        let fetched = self.ask(Some(question), asking).await?;
         self.received.inc_by(fetched.bytes.len() as u64);
         Ok(fetched)
+    }
+
+    /// Forgets that it said no to a manifest: it says now that it has it.
+    pub(crate) fn forget_no(&self, repository: &RepositoryName, reference: &Reference) {
+        self.negatives.forget(&Question::manifest(&self.name, repository, reference));
     }
 
     /// See [`Client::head_blob`].
@@ -215,7 +207,8 @@ impl Upstream {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>, FetchError> {
-        self.heard(self.client.head_blob(repository, digest).await)
+        let question = Question::blob(&self.name, repository, digest);
+        self.ask(Some(question), self.client.head_blob(repository, digest)).await
     }
 
     /// See [`Client::blob`].
@@ -227,8 +220,10 @@ impl Upstream {
         repository: &RepositoryName,
         digest: &Digest,
         offset: u64,
+        end: Option<u64>,
     ) -> Result<BlobAnswer, FetchError> {
-        self.heard(self.client.blob(repository, digest, offset).await)
+        let question = Question::blob(&self.name, repository, digest);
+        self.ask(Some(question), self.client.blob(repository, digest, offset, end)).await
     }
 
     /// See [`Client::listing`].
@@ -242,7 +237,15 @@ impl Upstream {
         query: Option<&str>,
         timeout: Duration,
     ) -> Result<(HeaderMap, Bytes), FetchError> {
-        self.heard(within(timeout, self.client.listing(repository, path, query, timeout)).await)
+        self.ask(None, within(timeout, self.client.listing(repository, path, query, timeout))).await
+    }
+}
+
+/// A question that is not asked has the answer that the last one had.
+pub(crate) fn refused(refusal: Refusal) -> FetchError {
+    match refusal {
+        Refusal::Silent { retry_after } => Silence::NotAsked { retry_after }.into(),
+        Refusal::Limited { retry_after } => Failure::RateLimited { retry_after: Some(retry_after) }.into(),
     }
 }
 

@@ -3,3 +3,6 @@
 //! Stands on `oci`; knows nothing of the insides of either role.
 
 #![deny(missing_docs)]
+
+pub mod access;
+pub mod token;

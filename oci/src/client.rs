@@ -5,9 +5,15 @@
 //! along a redirect to another host.
 
 mod auth;
+mod connect;
+mod credentials;
 mod fetch;
+mod guard;
+mod probe;
 mod push;
+mod rate;
 mod send;
+mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,9 +22,14 @@ use url::Url;
 
 use crate::digest::Digest;
 
-pub use auth::Credentials;
+pub use connect::{ClientIdentity, SharedTls, SystemRoots};
+pub use credentials::{Credentials, Secret};
 pub use fetch::{BlobAnswer, FetchedManifest, ManifestHead};
+pub use guard::{Forbidden, Guard, is_public};
+pub use probe::{Probe, Step, StepName};
 pub use push::{PushError, UploadBody};
+pub use rate::RateLimit;
+pub use send::LARGEST_PIECE;
 
 /// How to reach a registry, and how long to wait for it.
 #[derive(Clone, Debug)]
@@ -29,6 +40,14 @@ pub struct ClientConfig {
     pub credentials: Option<Credentials>,
     /// Certificates, PEM, that may sign the registry's besides those the system trusts.
     pub extra_roots: Vec<u8>,
+    /// Who the client says it is when the registry asks for a certificate.
+    pub identity: Option<ClientIdentity>,
+    /// What the system trusts; clients that share it read it once.
+    pub system_roots: SystemRoots,
+    /// Made beforehand and shared with other clients: `extra_roots`, `identity` and `system_roots` do not count then.
+    pub tls: Option<SharedTls>,
+    /// Where this client may go at all, for a registry that a stranger named. `None`: anywhere.
+    pub guard: Option<Guard>,
     /// How long a connection may take to be made. 1 s by default.
     pub connect_timeout: Duration,
     /// How long the head of an answer may take once the request is sent. 10 s by default.
@@ -44,6 +63,10 @@ impl ClientConfig {
             url,
             credentials: None,
             extra_roots: Vec::new(),
+            identity: None,
+            system_roots: SystemRoots::default(),
+            tls: None,
+            guard: None,
             connect_timeout: Duration::from_secs(1),
             answer_timeout: Duration::from_secs(10),
             manifest_limit: 4 << 20,
@@ -68,13 +91,11 @@ pub enum InvalidClient {
     #[error("{0} is not the address of a registry; write http://host:port or https://host")]
     Url(Url),
     /// The extra certificates cannot be read.
-    #[error("the certificates given for {url} cannot be read: {why}")]
-    Roots {
-        /// The registry.
-        url: Url,
-        /// What is wrong.
-        why: String,
-    },
+    #[error("the certificates given cannot be read: {0}")]
+    Roots(String),
+    /// The client's own certificate or its key cannot be used.
+    #[error("the client certificate or its key cannot be used: {0}")]
+    Identity(String),
 }
 
 impl Client {
@@ -90,10 +111,15 @@ impl Client {
     pub fn url(&self) -> &Url {
         &self.0.config.url
     }
+
+    /// What the registry last told of its rate limit.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        self.0.rate.last()
+    }
 }
 
 /// Why a registry did not give what was asked for.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum FetchError {
     /// The registry itself said that it does not have it. Nothing else may become a 404.
     #[error("the registry says that it does not have it")]
@@ -107,7 +133,7 @@ pub enum FetchError {
 }
 
 /// An answer that says nothing about the content.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
     /// Wants other credentials, or none would do.
     #[error("the registry refused access ({0})")]
@@ -141,17 +167,60 @@ pub enum Failure {
     /// The token service did not give a token.
     #[error("no token was given: {0}")]
     Token(String),
+    /// The file with the password or the token cannot be read.
+    #[error("{0}")]
+    Credentials(String),
+    /// Nothing was asked: the registry, its token service or its storage is where this client must not go ([`Guard`]).
+    #[error("{0}")]
+    Forbidden(guard::Forbidden),
+}
+
+impl Failure {
+    /// How long the registry wants to be left alone, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => *retry_after,
+            Self::Refused(_)
+            | Self::Status(_)
+            | Self::Unreadable(_)
+            | Self::Redirects
+            | Self::WrongDigest { .. }
+            | Self::TooLarge(_)
+            | Self::Token(_)
+            | Self::Credentials(_)
+            | Self::Forbidden(_) => None,
+        }
+    }
+}
+
+impl Silence {
+    /// When the registry is asked again, where it was not asked.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NotAsked { retry_after } => Some(*retry_after),
+            Self::Unreachable(_) | Self::NoConnection(_) | Self::NoAnswer(_) => None,
+        }
+    }
 }
 
 /// No answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Silence {
     /// No connection, or it broke before the answer.
     #[error("the registry cannot be reached: {0}")]
     Unreachable(String),
+    /// No connection came about in the time that one may take.
+    #[error("no connection to the registry within {0:?}")]
+    NoConnection(Duration),
     /// The connection stands and nothing comes.
     #[error("the registry did not answer within {0:?}")]
     NoAnswer(Duration),
+    /// It was not asked, because it was silent of late.
+    #[error("the registry is silent; it is asked again in {retry_after:?}")]
+    NotAsked {
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A [`Digest`] is parsed once and is then always a registered algorithm with a lower-case hex value of the right
 //! length, so it is safe as a file or object name. A [`Hasher`] can be saved and taken up again, on another machine too.
 
-use std::{fmt, ops::Range, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{
@@ -73,11 +73,11 @@ pub enum InvalidDigest {
     },
 }
 
-/// The digest of some bytes: `sha256:…` or `sha512:…`.
+/// The digest of some bytes: `sha256:…` or `sha512:…`. A clone shares the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 impl Digest {

@@ -1,16 +1,28 @@
-//! HTTP as a registry serves it: bodies that stream files, a server with deadlines for slow clients and a drain, and what
-//! every node answers beside `/v2/`.
+//! HTTP as a registry serves it: bodies that stream files, a server with TLS, deadlines for slow clients and a drain, and
+//! what every node answers beside `/v2/`.
 
 pub mod body;
 mod connection;
+mod door;
 mod file;
+mod frames;
 pub mod front;
+mod gather;
+mod opening;
+mod pages;
 pub mod server;
+mod session;
+mod streams;
+pub mod tls;
+mod transport;
 
 pub use body::{Body, BodyError, ReceiveError, RequestBody, Watch};
+pub use door::Door;
 pub use file::{FRAME_BYTES, FrameReader};
 pub use front::{Check, Front, FrontMetrics, RequestId, RouteLabel, Service};
-pub use server::{Client, Limits, Server};
+pub use server::{Limits, Server};
+pub use session::Client;
+pub use tls::Tls;
 
 use http::{HeaderValue, Response, StatusCode, header};
 

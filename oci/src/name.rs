@@ -3,7 +3,7 @@
 //! Each is parsed once; afterwards it holds nothing but what the specification's grammar allows, which is why names may
 //! be put into paths, headers and statements without looking at them again.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -31,9 +31,9 @@ pub enum InvalidName {
     Tag,
 }
 
-/// The name of a repository: `team/app`.
+/// The name of a repository: `team/app`. A clone shares the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RepositoryName(Box<str>);
+pub struct RepositoryName(Arc<str>);
 
 impl RepositoryName {
     /// The whole name.
@@ -78,9 +78,9 @@ fn is_path_element(element: &str) -> bool {
     }
 }
 
-/// A tag: `latest`, `v1.2.3`.
+/// A tag: `latest`, `v1.2.3`. A clone shares the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tag(Box<str>);
+pub struct Tag(Arc<str>);
 
 impl Tag {
     /// The whole tag.

@@ -4,21 +4,27 @@
 //! number of clients. On SQLite all changes go through one connection in the order of the pool's queue, so that none
 //! ever finds the database busy. Every method is one transaction: it has happened whole, or not at all.
 
+pub(crate) mod accounts;
 pub(crate) mod blobs;
 mod error;
 pub(crate) mod gc;
 mod hosts;
+pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod manifests;
+pub(crate) mod members;
 mod migrate;
 pub(crate) mod objects;
+pub(crate) mod projects;
 pub(crate) mod referrers;
+pub(crate) mod robots;
 pub(crate) mod tags;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod uploads;
+pub(crate) mod users;
 
 use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
@@ -32,11 +38,14 @@ pub(crate) use error::Error;
 
 use crate::settings::DatabaseSettings;
 use hosts::Hosts;
+use projects::Projects;
 
 /// How often a transaction that lost against another, or lost its connection before it committed, is tried.
 const ATTEMPTS: u32 = 6;
 /// The pause before the second attempt; it doubles each time.
 const BACKOFF: Duration = Duration::from_millis(20);
+/// Read and written by the node's own user only.
+const PRIVATE: u32 = 0o600;
 /// A PostgreSQL connection that was idle for longer is asked whether it lives before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
@@ -53,6 +62,7 @@ pub(crate) struct Database {
     read: AnyPool,
     write: AnyPool,
     hosts: Arc<Hosts>,
+    projects: Projects,
 }
 
 impl Database {
@@ -68,6 +78,7 @@ impl Database {
             None => {
                 let path = std::path::absolute(data_dir.join("origin.db"))
                     .map_err(|_unknown| Error::Path(data_dir.into()))?;
+                keep_private(&path).map_err(|error| Error::File { path: path.clone(), error })?;
                 default = url::Url::from_file_path(&path).map_err(|()| Error::Path(path))?.to_string();
                 &default.replacen("file://", "sqlite://", 1)
             }
@@ -106,7 +117,8 @@ impl Database {
         )
         .await?;
         let read = pool(settings.connections, "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON").await?;
-        Ok(Self { kind: Kind::Sqlite, read, write, hosts: Arc::new(Hosts::none()) })
+        let (hosts, projects) = (Arc::new(Hosts::none()), Projects::MadeByPush);
+        Ok(Self { kind: Kind::Sqlite, read, write, hosts, projects })
     }
 
     async fn open_postgres(url: &str, settings: &DatabaseSettings) -> Result<Self, Error> {
@@ -131,7 +143,13 @@ impl Database {
             })
             .connect_with(AnyConnectOptions::from_str(&first)?)
             .await?;
-        Ok(Self { kind: Kind::Postgres, read: pool.clone(), write: pool, hosts })
+        let projects = Projects::MadeByPush;
+        Ok(Self { kind: Kind::Postgres, read: pool.clone(), write: pool, hosts, projects })
+    }
+
+    /// The same database, with projects that are made in another way than by pushing to them.
+    pub(crate) fn with_projects(self, projects: Projects) -> Self {
+        Self { projects, ..self }
     }
 
     /// Follows the primary of a cluster of several hosts until `stop`; returns at once where there is one host.
@@ -157,6 +175,18 @@ impl Database {
             Kind::Postgres => self.write.begin().await?,
         })
     }
+}
+
+/// Makes the file where there is none, and readable by the node's own user only: it holds the keys that sign tokens.
+/// SQLite gives the files beside it the same permissions.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::File::options().create(true).append(true).mode(PRIVATE).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        // Of a version that kept no keys in it.
+        file.set_permissions(std::fs::Permissions::from_mode(PRIVATE))?;
+    }
+    Ok(())
 }
 
 /// Commits. A failure here is an error of its own, since nobody knows whether the change was made.

@@ -1,9 +1,16 @@
 //! What an origin counts.
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+/// How a login ended: `ok`, `wrong`, `later` (too many failures before), `busy` (the queue is full), `failed`.
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+pub(crate) struct LoginLabels {
+    pub(crate) outcome: &'static str,
+}
 
 /// The metrics of one origin; a clone is the same ones.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +24,9 @@ pub(crate) struct Metrics {
     pub(crate) gc_braked: Gauge,
     pub(crate) objects_deleted: Counter,
     pub(crate) uploads_expired: Counter,
+    pub(crate) logins: Family<LoginLabels, Counter>,
+    pub(crate) password_hashes: Counter,
+    pub(crate) logins_waiting: Gauge,
 }
 
 impl Metrics {
@@ -46,6 +56,17 @@ impl Metrics {
             "roadstead_uploads_expired",
             "Uploads dropped because nobody touched them",
             &metrics.uploads_expired,
+        );
+        counter(
+            "roadstead_password_hashes",
+            "Passwords hashed or compared; good logins are remembered for seconds and cost none",
+            &metrics.password_hashes,
+        );
+        registry.register("roadstead_logins", "Logins with a password or a secret", metrics.logins.clone());
+        registry.register(
+            "roadstead_logins_waiting",
+            "Logins that wait for a password to be compared",
+            metrics.logins_waiting.clone(),
         );
         registry.register(
             "roadstead_uploads_running",

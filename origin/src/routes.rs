@@ -2,21 +2,30 @@
 
 mod answer;
 mod blobs;
+pub(crate) mod gate;
 mod manifests;
+mod operation;
 mod referrers;
+pub(crate) mod refusal;
 mod tags;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub(crate) mod token;
 mod uploads;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
+};
 use oci::{
     error::{ApiError, ErrorCode},
     http::{Body, RequestBody, RouteLabel, error_response, json_response},
     route::{Query, Route, decode_path},
 };
+
+use gate::{Gate, Pass};
+use operation::Operation;
 
 use crate::{
     database::Database, intake::Intake, jobs::Jobs, metrics::Metrics, settings::RegistrySettings,
@@ -35,11 +44,13 @@ pub(crate) struct Registry {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) metrics: Metrics,
     pub(crate) settings: RegistrySettings,
+    pub(crate) gate: Gate,
+    pub(crate) node_name: String,
 }
 
-/// A request, read as far as all endpoints need it.
+/// A request that was let in, read as far as all endpoints need it.
 struct Call {
-    method: Method,
+    pass: Pass,
     query: Query,
     headers: HeaderMap,
     body: RequestBody,
@@ -70,11 +81,9 @@ impl Registry {
         let route = decode_path(request.uri().path()).and_then(|path| Route::parse(&path));
         let label = route.as_ref().map_or("other", Route::label);
         let (parts, body) = request.into_parts();
-        let query = Query::parse(parts.uri.query());
-        let call = Call { method: parts.method, query, headers: parts.headers, body };
-        let head = call.method == Method::HEAD;
+        let head = parts.method == Method::HEAD;
         let answer = match route {
-            Ok(route) => self.dispatch(route, call).await,
+            Ok(route) => self.operate(&route, parts, body).await,
             Err(error) => Err(error),
         };
         let mut response = answer.unwrap_or_else(|error| error_response(&error));
@@ -86,39 +95,43 @@ impl Registry {
         response
     }
 
-    async fn dispatch(&self, route: Route, call: Call) -> Answer {
-        let method = call.method.clone();
-        match (method.as_str(), &route) {
-            ("DELETE", Route::Manifest(..) | Route::Blob(..)) if !self.settings.delete => {
-                Err(ErrorCode::Unsupported.error("deleting is switched off at this registry"))
-            }
-            ("GET" | "HEAD", Route::Version) => Ok(json_response(StatusCode::OK, b"{}".to_vec())),
-            ("GET" | "HEAD", Route::Catalog) => self.catalog(&call).await,
-            ("GET" | "HEAD", Route::Tags(repository)) => self.tags(repository, &call).await,
-            ("GET" | "HEAD", Route::Referrers(repository, subject)) => {
-                self.referrers(repository, subject, &call).await
-            }
-            ("GET", Route::Manifest(repository, reference)) => {
+    /// Lets the caller in, or not, and then does what was asked.
+    async fn operate(&self, route: &Route, parts: Parts, body: RequestBody) -> Answer {
+        let operation = Operation::of(&parts.method, route).ok_or_else(|| not_offered(route))?;
+        let pass = self.gate.admit(&parts, operation.need()).await?;
+        if operation.deletes() && !self.settings.delete {
+            return Err(ErrorCode::Unsupported.error("deleting is switched off at this registry"));
+        }
+        let call = Call { pass, query: Query::parse(parts.uri.query()), headers: parts.headers, body };
+        self.dispatch(operation, call).await
+    }
+
+    async fn dispatch(&self, operation: Operation<'_>, call: Call) -> Answer {
+        match operation {
+            Operation::Version => Ok(json_response(StatusCode::OK, b"{}".to_vec())),
+            Operation::Catalog => self.catalog(&call).await,
+            Operation::Tags(repository) => self.tags(repository, &call).await,
+            Operation::Referrers(repository, subject) => self.referrers(repository, subject, &call).await,
+            Operation::GetManifest(repository, reference) => {
                 self.get_manifest(repository, reference, &call).await
             }
-            ("HEAD", Route::Manifest(repository, reference)) => {
+            Operation::HeadManifest(repository, reference) => {
                 self.head_manifest(repository, reference, &call).await
             }
-            ("PUT", Route::Manifest(repository, reference)) => {
+            Operation::PutManifest(repository, reference) => {
                 self.put_manifest(repository, reference, call).await
             }
-            ("DELETE", Route::Manifest(repository, reference)) => {
+            Operation::DeleteManifest(repository, reference) => {
                 self.delete_manifest(repository, reference).await
             }
-            ("GET", Route::Blob(repository, digest)) => self.get_blob(repository, digest, &call).await,
-            ("HEAD", Route::Blob(repository, digest)) => self.head_blob(repository, digest, &call).await,
-            ("DELETE", Route::Blob(repository, digest)) => self.delete_blob(repository, digest).await,
-            ("POST", Route::Uploads(repository)) => self.post_upload(repository, call).await,
-            ("GET" | "HEAD", Route::Upload(repository, id)) => self.get_upload(repository, id).await,
-            ("PATCH", Route::Upload(repository, id)) => self.patch_upload(repository, id, call).await,
-            ("PUT", Route::Upload(repository, id)) => self.put_upload(repository, id, call).await,
-            ("DELETE", Route::Upload(repository, id)) => self.delete_upload(repository, id).await,
-            _ => Err(not_offered(&route)),
+            Operation::GetBlob(repository, digest) => self.get_blob(repository, digest, &call).await,
+            Operation::HeadBlob(repository, digest) => self.head_blob(repository, digest, &call).await,
+            Operation::DeleteBlob(repository, digest) => self.delete_blob(repository, digest).await,
+            Operation::PostUpload(repository) => self.post_upload(repository, call).await,
+            Operation::GetUpload(repository, id) => self.get_upload(repository, id).await,
+            Operation::PatchUpload(repository, id) => self.patch_upload(repository, id, call).await,
+            Operation::PutUpload(repository, id) => self.put_upload(repository, id, call).await,
+            Operation::DeleteUpload(repository, id) => self.delete_upload(repository, id).await,
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub upload: UploadSettings,
     /// What clients may push and delete.
     pub registry: RegistrySettings,
+    /// Who is asked who they are.
+    pub auth: AuthSettings,
 }
 
 /// Where the state is.
@@ -74,6 +76,12 @@ pub struct StorageSettings {
 #[serde(transparent)]
 pub struct Secret(String);
 
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl Secret {
     pub(crate) fn expose(&self) -> &str {
         &self.0
@@ -83,6 +91,41 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
+    }
+}
+
+/// Who is asked who they are.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    /// The password of the first user, `admin`, which is made when the database has no admin. Default: a random one, which
+    /// is written to `admin.password` in the data directory, readable by the node's own user only.
+    pub admin_password: Option<Secret>,
+    /// How long an access token is good for, and therefore how soon a client that was given one asks again. Clients are
+    /// never told less than 60s. 1s to 1h. Default 5m.
+    pub token_ttl: Span,
+    /// How far the clocks of nodes may differ: a token counts this much longer, and this much earlier. At most 5m.
+    /// Default 10s.
+    pub leeway: Span,
+    /// How long a key signs tokens before the next one does. Tokens of the one before stay good. At least 1s. Default 30d.
+    pub key_rotation: Span,
+    /// What the registry is called in tokens; the same at all nodes over one database. Default `roadstead`.
+    pub service: String,
+    /// The address of the token service as clients reach it: `https://registry.example/token`. Default: `/token` at the
+    /// host that the client asked for.
+    pub realm: Option<String>,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            admin_password: None,
+            token_ttl: Span(Duration::from_secs(300)),
+            leeway: Span(Duration::from_secs(10)),
+            key_rotation: Span(Duration::from_secs(30 * 24 * 3600)),
+            service: "roadstead".to_owned(),
+            realm: None,
+        }
     }
 }
 
@@ -192,6 +235,19 @@ impl Settings {
         check(!self.gc.interval.0.is_zero(), "gc.interval: more than 0s");
         check((0.0..=1.0).contains(&self.gc.brake), "gc.brake: a share between 0 and 1");
         check(!self.upload.expire.0.is_zero(), "upload.expire: more than 0s");
+        let auth = &self.auth;
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        check((second..=hour).contains(&auth.token_ttl.0), "auth.token_ttl: 1s to 1h");
+        check(auth.leeway.0 <= Duration::from_secs(300), "auth.leeway: at most 5m");
+        check(auth.key_rotation.0 >= second, "auth.key_rotation: at least 1s");
+        let visible = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
+        };
+        check(visible(&auth.service), "auth.service: visible ASCII characters without quotes");
+        let realm = auth.realm.as_deref().is_none_or(|realm| visible(realm) && is_web_url(realm));
+        check(realm, "auth.realm: a URL such as https://registry.example/token");
+        let password = auth.admin_password.as_ref().is_none_or(|password| !password.0.is_empty());
+        check(password, "auth.admin_password: not empty");
         let manifest = self.registry.manifest_size;
         check(manifest.0 >= 1024 && manifest <= Size::mib(64), "registry.manifest_size: 1 KiB to 64 MiB");
         check(self.registry.uploads >= 1, "registry.uploads: at least 1");
@@ -202,6 +258,10 @@ impl Settings {
         );
         mistakes
     }
+}
+
+fn is_web_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 fn is_storage_url(text: &str) -> bool {
@@ -230,10 +290,12 @@ mod tests {
             "gc": {"interval": "0s", "brake": 2.0},
             "upload": {"expire": "0s"},
             "registry": {"manifest_size": 1, "uploads": 0, "upload_memory": 1},
+            "auth": {"admin_password": "", "token_ttl": "2h", "leeway": "1h", "key_rotation": "0s", "service": "a\"b",
+                "realm": "registry.example"},
         }))
         .expect("readable");
         let mistakes = settings.validate();
-        assert_eq!(mistakes.len(), 12, "{mistakes:#?}");
+        assert_eq!(mistakes.len(), 18, "{mistakes:#?}");
         for key in ["database.url", "storage.endpoint", "gc.brake", "upload.expire", "registry.upload_memory"]
         {
             assert!(mistakes.iter().any(|mistake| mistake.starts_with(key)), "{key}");

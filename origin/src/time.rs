@@ -13,6 +13,23 @@ impl Timestamp {
         Self(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
     }
 
+    /// As it was read from a row.
+    pub(crate) fn at(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Whole seconds since the epoch.
+    pub(crate) fn seconds(self) -> u64 {
+        u64::try_from(self.0).unwrap_or_default() / 1000
+    }
+
+    /// As documents show it.
+    pub(crate) fn rfc3339(self) -> String {
+        oci::http::front::rfc3339(
+            UNIX_EPOCH + Duration::from_millis(u64::try_from(self.0).unwrap_or_default()),
+        )
+    }
+
     /// As it is bound to a statement.
     pub(crate) fn millis(self) -> i64 {
         self.0

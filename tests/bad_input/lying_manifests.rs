@@ -18,6 +18,9 @@ use crate::harness::{
 /// A client that cannot be served goes to its next host after this long at most.
 const FAST: Duration = Duration::from_secs(2);
 
+/// `freshness.negative`, when nothing else is said.
+const NEGATIVE: Duration = Duration::from_secs(5);
+
 type Lie = (&'static str, fn(&Asked, &Image) -> Reply);
 
 fn edge(upstream: &Upstream) -> Node {
@@ -137,6 +140,14 @@ fn nothing_of_a_lie_about_a_manifest_is_kept_and_the_truth_is_served_when_it_com
         }
         let truth = image.clone();
         upstream.becomes(move |asked| honest(&truth, asked));
+        if what == "429" {
+            // It is left alone for the seven seconds that it told.
+            let refused = get(edge.address, "/v2/team/app/manifests/latest");
+            assert_unavailable(what, &refused);
+            wait_for("the limit ends", PATIENCE, || {
+                (get(edge.address, "/v2/team/app/manifests/latest").status == 200).then_some(())
+            });
+        }
         for reference in ["latest", &image.digest()] {
             let answer = get(edge.address, &format!("/v2/team/app/manifests/{reference}")).expect(200);
             assert_eq!(answer.body, image.manifest.bytes, "{what}");
@@ -197,10 +208,12 @@ fn only_the_registrys_own_no_is_a_404() {
         assert_refused(&path, &get(edge.address, &path), 404, code, "upstream");
         assert_eq!(request(edge.address, "HEAD", &path, &[], &[]).status, 404, "{path}");
     }
-    // A no is not remembered: what is pushed now is there now.
+    // A no is remembered for `freshness.negative` only, however often it is asked for.
     let image = image("pushed a moment later");
     upstream.becomes(move |asked| honest(&image, asked));
-    get(edge.address, "/v2/team/app/manifests/latest").expect(200);
+    wait_for("what was pushed is found", NEGATIVE * 2, || {
+        (get(edge.address, "/v2/team/app/manifests/latest").status == 200).then_some(())
+    });
 }
 
 #[test]

@@ -35,11 +35,11 @@ pub(crate) async fn pull_on_a_full_disk(
     report: &mut Report,
     program: &Path,
     home: &Path,
-    upstream: &str,
+    mirror: &[&str],
     image: &Arc<Image>,
 ) -> Result<()> {
     report.step("Give a third edge a disk that is full, and pull through it");
-    let small = on_a_small_disk(program, home, upstream).await;
+    let small = on_a_small_disk(program, home, mirror).await;
     let (edge, filler) = match small {
         Ok(edge) => {
             let filler = fill(&edge, home)?;
@@ -48,9 +48,7 @@ pub(crate) async fn pull_on_a_full_disk(
         }
         Err(_) => {
             let name = "edge-d";
-            let edge =
-                Node::start(program, home, name, &["edge", "--upstream", upstream, "--set", NOTHING_FREE])
-                    .await?;
+            let edge = Node::start(program, home, name, &[mirror, &["--set", NOTHING_FREE]].concat()).await?;
             println!(
                 "   {name} is to leave more of the disk alone than there is: nothing may be mounted here"
             );
@@ -103,7 +101,7 @@ async fn pull_with_room_again(
     Ok(())
 }
 
-async fn on_a_small_disk(program: &Path, home: &Path, upstream: &str) -> Result<Node> {
+async fn on_a_small_disk(program: &Path, home: &Path, mirror: &[&str]) -> Result<Node> {
     let name = "edge-c";
     fs::create_dir_all(home.join(name))?;
     let mount = format!(
@@ -111,7 +109,8 @@ async fn on_a_small_disk(program: &Path, home: &Path, upstream: &str) -> Result<
         home.join(name).display()
     );
     let program = program.to_str().context("the path of the program is text")?;
-    let arguments = ["--mount", "--", "sh", "-c", &mount, "sh", program, "edge", "--upstream", upstream];
+    let within = ["--mount", "--", "sh", "-c", &mount, "sh", program];
+    let arguments = [&within, mirror].concat();
     Node::start(Path::new("unshare"), home, name, &arguments).await
 }
 

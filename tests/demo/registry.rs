@@ -6,13 +6,14 @@
 use std::{io, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
-    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION},
 };
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -24,6 +25,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::image::{Blob, Content, HexBytes, Image, MANIFEST_TYPE, digest};
 
+pub(crate) const PROJECT: &str = "demo";
 pub(crate) const REPOSITORY: &str = "demo/ship";
 pub(crate) const TAG: &str = "1";
 
@@ -38,6 +40,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(crate) struct Registry {
     address: String,
     client: Client<HttpConnector, Body>,
+    authorization: Option<String>,
 }
 
 /// What a complete pull brought.
@@ -54,7 +57,31 @@ impl Registry {
     pub(crate) fn new(address: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self { address: address.to_owned(), client: Client::builder(TokioExecutor::new()).build(connector) }
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { address: address.to_owned(), client, authorization: None }
+    }
+
+    /// The same, logged in.
+    pub(crate) fn logged_in(self, name: &str, password: &str) -> Self {
+        let encoded = BASE64_STANDARD.encode(format!("{name}:{password}"));
+        Self { authorization: Some(format!("Basic {encoded}")), ..self }
+    }
+
+    /// Whether somebody who has not logged in is refused.
+    pub(crate) async fn refuses_strangers(&self) -> Result<bool> {
+        let stranger = Self { authorization: None, ..self.clone() };
+        let answer = stranger.send(Method::GET, "/v2/", empty(), &[]).await?;
+        Ok(answer.status() == StatusCode::UNAUTHORIZED)
+    }
+
+    /// Makes something by the administration API, and gives what it answers.
+    pub(crate) async fn make(&self, path: &str, document: &serde_json::Value) -> Result<serde_json::Value> {
+        let path = format!("/api/v1/{path}");
+        let body = full(document.to_string().into_bytes());
+        let answer =
+            self.send(Method::POST, &path, body, &[(CONTENT_TYPE.as_str(), "application/json")]).await?;
+        let body = expect(answer, StatusCode::CREATED, &path)?.into_body().collect().await?.to_bytes();
+        Ok(serde_json::from_slice(&body)?)
     }
 
     /// The body of a page such as `/metrics`.
@@ -149,6 +176,9 @@ impl Registry {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         self.client
             .request(request.body(body)?)

@@ -8,13 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
+use serde_json::json;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     full_disk,
     image::Image,
     node::Node,
-    registry::{Pulled, REPOSITORY, Registry, TAG},
+    registry::{PROJECT, Pulled, REPOSITORY, Registry, TAG},
     report::{Report, Row, answers, megabytes, progress},
 };
 
@@ -45,11 +46,12 @@ pub(crate) async fn tell(home: &Path) -> Result<Told> {
     );
     let mut report = Report::default();
 
-    report.step("Start an origin and two edges");
+    report.step("Start an origin, log in, and start two edges with a login of their own");
     let program = program()?;
-    let mut origin = Node::start(&program, home, "origin", &["origin", "--no-auth"]).await?;
-    let upstream = origin.url();
-    let mirror = ["edge", "--upstream", &upstream];
+    let mut origin = Node::start(&program, home, "origin", &["origin"]).await?;
+    let admin = log_in(&mut report, &origin, home).await?;
+    let config = edges_secret(&admin, &origin, home).await?;
+    let mirror = ["edge", "--config", &config];
     let edge_a = Node::start(&program, home, "edge-a", &mirror).await?;
     let edge_b = Node::start(&program, home, "edge-b", &mirror).await?;
     println!("   {}   the registry that images are pushed to", origin.url());
@@ -61,11 +63,11 @@ pub(crate) async fn tell(home: &Path) -> Result<Told> {
     let image = Arc::new(tokio::task::spawn_blocking(move || Image::make(&directory)).await??);
     println!("   {} of noise in {} layers", megabytes(image.bytes()), image.layers);
 
-    push(&mut report, &origin, &image).await?;
+    push(&mut report, &admin, &image).await?;
     pull_cold(&mut report, &edge_a, &image).await?;
     pull_warm(&mut report, &edge_a, &image).await?;
     pull_as_a_crowd(&mut report, &edge_b, &image).await?;
-    full_disk::pull_on_a_full_disk(&mut report, &program, home, &upstream, &image).await?;
+    full_disk::pull_on_a_full_disk(&mut report, &program, home, &mirror, &image).await?;
     kill(&mut report, &mut origin).await?;
     pull_without_the_origin(&mut report, &edge_a, &image).await?;
 
@@ -82,11 +84,35 @@ fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-async fn push(report: &mut Report, origin: &Node, image: &Image) -> Result<()> {
+/// The first login: the password of `admin` is in a file that the origin has written. Makes the project.
+async fn log_in(report: &mut Report, origin: &Node, home: &Path) -> Result<Registry> {
+    let password = std::fs::read_to_string(home.join("origin/admin.password"))?;
+    let admin = Registry::new(origin.address()).logged_in("admin", password.trim());
+    report.claim(admin.refuses_strangers().await?, "whoever does not log in is refused");
+    let project = admin.make("projects", &json!({"name": PROJECT})).await?;
+    let private = project["public"] == json!(false);
+    report.claim(private, format!("admin is logged in and has made the private project {PROJECT}"));
+    Ok(admin)
+}
+
+/// Makes a robot that only pulls, and a configuration for edges that log in as it; its path.
+async fn edges_secret(admin: &Registry, origin: &Node, home: &Path) -> Result<String> {
+    let robot = admin.make("robots", &json!({"name": "system+edge", "may": ["pull"]})).await?;
+    let secret = robot["secret"].as_str().context("a robot has a secret")?;
+    let (file, config) = (home.join("edge.secret"), home.join("edge.toml"));
+    std::fs::write(&file, secret)?;
+    let (address, url) = (origin.address(), origin.url());
+    let upstream = format!(
+        "[upstream.\"{address}\"]\nurl = \"{url}\"\ndefault = true\nusername = \"system+edge\"\npassword_file = {file:?}\n"
+    );
+    std::fs::write(&config, upstream)?;
+    Ok(config.display().to_string())
+}
+
+async fn push(report: &mut Report, registry: &Registry, image: &Image) -> Result<()> {
     report.step("Push it to the origin");
     let bar = progress(image.bytes());
     let begin = Instant::now();
-    let registry = Registry::new(origin.address());
     timeout(STEP_DEADLINE, registry.push(image, &bar)).await.context("the push does not end")??;
     let time = begin.elapsed();
     bar.finish_and_clear();

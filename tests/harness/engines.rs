@@ -105,18 +105,23 @@ pub(crate) struct Docker {
 
 impl Docker {
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with("{}", &[])
+    }
+
+    /// With this as its `daemon.json`.
+    pub(crate) fn with_settings(settings: &str) -> Self {
+        Self::start_with(settings, &[])
     }
 
     /// With `--registry-mirror` set to an edge.
     pub(crate) fn with_mirror(edge: SocketAddr) -> Self {
-        Self::start_with(&["--registry-mirror", &format!("http://{edge}")])
+        Self::start_with("{}", &["--registry-mirror", &format!("http://{edge}")])
     }
 
-    fn start_with(arguments: &[&str]) -> Self {
+    fn start_with(settings: &str, arguments: &[&str]) -> Self {
         let containerd = Containerd::start();
         let scratch = Scratch::new("dockerd");
-        let config = scratch.file("daemon.json", "{}");
+        let config = scratch.file("daemon.json", settings);
         let mut command = dies_with_caller("dockerd");
         command.args([
             "--config-file",

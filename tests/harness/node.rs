@@ -39,15 +39,30 @@ impl Plan {
         Self::new("origin").argument("--no-auth")
     }
 
+    /// An origin that asks everybody who they are, on a free port of 127.0.0.1.
+    pub(crate) fn guarded_origin() -> Self {
+        Self::new("origin")
+    }
+
     /// An edge before the given registry, on a free port of 127.0.0.2.
     pub(crate) fn edge(upstream: SocketAddr) -> Self {
-        Self::new("edge").listen("127.0.0.2:0").argument("--upstream").argument(&format!("http://{upstream}"))
+        Self::edge_before(&format!("http://{upstream}"))
+    }
+
+    /// As [`Plan::edge`], for a registry with any URL.
+    pub(crate) fn edge_before(upstream: &str) -> Self {
+        Self::new("edge").listen("127.0.0.2:0").argument("--upstream").argument(upstream)
     }
 
     /// An edge before one registry that clients call by a name, such as Docker Hub.
     pub(crate) fn edge_of(name: &str, upstream: SocketAddr) -> Self {
         let url = format!("http://{upstream}");
         Self::new("edge").listen("127.0.0.2:0").set(&format!("upstream.\"{name}\".url"), &url)
+    }
+
+    /// An edge with upstreams of a configuration file's, on a free port of 127.0.0.2.
+    pub(crate) fn edge_with(toml: &str) -> Self {
+        Self::new("edge").listen("127.0.0.2:0").config(toml)
     }
 
     fn new(role: &'static str) -> Self {
@@ -79,6 +94,11 @@ impl Plan {
     pub(crate) fn below(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&part| part.to_owned()).collect();
         self
+    }
+
+    /// An edge whose configuration says what it stands in front of.
+    pub(crate) fn edge_without_upstream() -> Self {
+        Self::new("edge").listen("127.0.0.2:0")
     }
 
     /// The directory that holds all that the node keeps.
@@ -164,9 +184,15 @@ impl Starting {
             }
         };
         assert!(line.starts_with(&format!("ready role={role} ")), "{line:?}");
-        let address = address_in(&line)
+        let address = address_in(&line, "http=")
             .unwrap_or_else(|| panic!("no http= with an address in the ready line {line:?}"));
-        Node { plan: Plan { listen: address.to_string(), ..self.plan }, address, server: self.server }
+        let operators = address_in(&line, "admin=").unwrap_or(address);
+        Node {
+            plan: Plan { listen: address.to_string(), ..self.plan },
+            address,
+            operators,
+            server: self.server,
+        }
     }
 }
 
@@ -175,6 +201,8 @@ impl Starting {
 pub(crate) struct Node {
     plan: Plan,
     pub(crate) address: SocketAddr,
+    /// Where operators are served: the clients' address, unless `admin.listen` is set.
+    pub(crate) operators: SocketAddr,
     server: Server,
 }
 
@@ -202,6 +230,15 @@ impl Node {
         self.server.signal(Signal::TERM);
     }
 
+    pub(crate) fn sighup(&self) {
+        self.server.signal(Signal::HUP);
+    }
+
+    /// Its last words on standard error.
+    pub(crate) fn log(&self) -> String {
+        self.server.log()
+    }
+
     /// SIGTERM, and wait; gives the exit code.
     pub(crate) fn leave(&mut self) -> Option<i32> {
         self.server.terminate(LEAVE)
@@ -219,7 +256,7 @@ impl Node {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        Metrics::read(self.address)
+        Metrics::read(self.operators)
     }
 
     /// A figure of `/proc/<pid>/status` in bytes, such as `VmRSS` or `VmHWM`.
@@ -239,7 +276,7 @@ impl Node {
     }
 }
 
-fn address_in(ready: &str) -> Option<SocketAddr> {
-    let list = ready.split(' ').find_map(|part| part.strip_prefix("http="))?;
+fn address_in(ready: &str, key: &str) -> Option<SocketAddr> {
+    let list = ready.split(' ').find_map(|part| part.strip_prefix(key))?;
     list.split(',').next()?.parse().ok()
 }

@@ -16,7 +16,7 @@ use crate::{
     cache_status::CacheStatus,
     download::{Download, Joined, Progress, Source, State, TO_THE_END, following},
     metadata::Link,
-    store::{self, Served, StoredBlob},
+    store::{self, Key, Presence, Served, StoredBlob},
     unavailable::Unavailable,
 };
 
@@ -29,6 +29,12 @@ impl Answerer {
         let answered = |why: &Unavailable| why.answer(ErrorCode::BlobUnknown);
         store::recall(&self.store, &self.metadata, &digest).await;
         loop {
+            if !self.may_give(&asked, &digest).await.map_err(|why| answered(&why))? {
+                return match asked.head {
+                    true => self.blob_head(&asked, &digest, None).await,
+                    false => self.proving(&asked, &digest).await,
+                };
+            }
             let link = self.link(&asked, &digest).await.map_err(|why| answered(&why))?;
             if link.is_some()
                 && let Some(mut response) = not_modified(asked.headers, &digest)
@@ -55,14 +61,22 @@ impl Answerer {
     /// How this repository links the blob, where that is known. A blob that is here for the sake of another repository is
     /// given out only after the upstream has said that this one has it too.
     async fn link(&self, asked: &Asked<'_>, digest: &Digest) -> Result<Option<Link>, Unavailable> {
+        if let Some(link) = self.metadata.remembered_link(&asked.place, digest) {
+            return Ok(Some(link));
+        }
         let running = self.downloads.running(digest);
         let ours = running.as_ref().is_some_and(|download| *download.place() == asked.place);
-        if ours || (running.is_none() && self.store.size(digest).is_none()) {
+        let absent = running.is_none() && self.store.presence(&[Key::of(digest)]) == [Presence::Absent];
+        if ours || absent {
             // The upstream is about to say whether this repository has it: no reason to ask the database first.
-            return Ok(self.metadata.remembered_link(&asked.place, digest));
+            return Ok(None);
         }
         if let Some(link) = self.metadata.link(&asked.place, digest).await? {
             return Ok(Some(link));
+        }
+        if running.is_none() && self.store.size(digest).is_none() {
+            // A part of it is here, which nobody is given: the upstream is about to say.
+            return Ok(None);
         }
         let size = self.upstream_size(asked, digest).await?;
         let link = Link { digest: digest.clone(), size };
@@ -72,7 +86,7 @@ impl Answerer {
 
     /// How long the upstream says that the blob is, if it says so in time.
     async fn upstream_size(&self, asked: &Asked<'_>, digest: &Digest) -> Result<Option<u64>, Unavailable> {
-        let patience = self.patience(asked.upstream);
+        let patience = self.patience.first_byte;
         match tokio::time::timeout(patience, asked.upstream.head_blob(&asked.place.repository, digest)).await
         {
             Ok(size) => Ok(size?),
@@ -131,8 +145,13 @@ impl Answerer {
                 Joined::Began(download) => (download, CacheStatus::Stored),
                 Joined::Collapsed(download) => (download, CacheStatus::Collapsed),
                 Joined::Held => return Ok(None),
+                Joined::Avoided(why) => return Err(std::sync::Arc::new(why)),
             };
             let foreign = *download.place() != asked.place;
+            if foreign && !self.may_give(asked, digest).await? {
+                // Another upstream's download has begun since the look at what is here.
+                return Ok(None);
+            }
             if foreign && link.is_none() {
                 link = self.link(asked, digest).await?;
             }
@@ -155,11 +174,11 @@ impl Answerer {
         download: &Download,
     ) -> Result<Progress, std::sync::Arc<Unavailable>> {
         if !asked.upstream.is_silent() {
-            return download.opened().await;
+            return self.downloads.opened(download).await;
         }
         let budget = self.patience.budget;
         let late = |_elapsed| std::sync::Arc::new(Unavailable::Upstream(Silence::NoAnswer(budget).into()));
-        tokio::time::timeout(budget, download.opened()).await.map_err(late)?
+        tokio::time::timeout(budget, self.downloads.opened(download)).await.map_err(late)?
     }
 
     fn downloading(
@@ -190,7 +209,7 @@ impl Answerer {
 }
 
 /// What of a blob a client gets.
-enum Part {
+pub(super) enum Part {
     Whole {
         length: u64,
     },
@@ -203,7 +222,7 @@ enum Part {
 }
 
 /// What the request's `Range` asks of `length` bytes.
-fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
+pub(super) fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
     let asked = headers.get(header::RANGE).and_then(|value| ByteRange::parse(value.to_str().ok()?));
     match asked.map(|asked| asked.resolve(length)) {
         None => Ok(Part::Whole { length }),
@@ -217,7 +236,7 @@ fn part(headers: &http::HeaderMap, length: u64) -> Result<Part, ApiError> {
 }
 
 impl Part {
-    fn range(&self) -> Range<u64> {
+    pub(super) fn range(&self) -> Range<u64> {
         match self {
             Self::Whole { length } => 0..*length,
             Self::Some { range, .. } => range.clone(),
@@ -225,7 +244,7 @@ impl Part {
         }
     }
 
-    fn response(&self, body: Body, digest: &Digest) -> Response<Body> {
+    pub(super) fn response(&self, body: Body, digest: &Digest) -> Response<Body> {
         let mut response = Response::new(body);
         blob_headers(&mut response, digest);
         let headers = response.headers_mut();

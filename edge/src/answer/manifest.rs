@@ -24,7 +24,7 @@ impl Answerer {
         let unknown = ErrorCode::ManifestUnknown;
         let tag = match reference {
             Reference::Digest(digest) => {
-                let patience = self.patience(asked.upstream);
+                let patience = self.patience.first_byte;
                 let found = self.manifests.get(&asked.place, asked.upstream, &digest, patience).await;
                 let found = found.map_err(|why| why.answer(unknown))?;
                 self.note_use(&asked, &found);
@@ -39,7 +39,7 @@ impl Answerer {
         };
         let resolved = self.tags.resolve(&asked.place, asked.upstream, &tag).await;
         let resolved = resolved.map_err(|why| why.answer(unknown))?;
-        let patience = self.patience(asked.upstream);
+        let patience = self.patience.first_byte;
         let found = self.manifests.get(&asked.place, asked.upstream, &resolved.record.digest, patience).await;
         let found = found.map_err(|why| why.answer(unknown))?;
         self.note_use(&asked, &found);
@@ -74,15 +74,23 @@ impl Answerer {
             let mut response = Response::new(body);
             content_headers(&mut response, &manifest.digest);
             let headers = response.headers_mut();
-            let media_type = HeaderValue::from_str(&manifest.media_type);
-            let fallback = HeaderValue::from_static("application/octet-stream");
-            headers.insert(header::CONTENT_TYPE, media_type.unwrap_or(fallback));
+            headers.insert(header::CONTENT_TYPE, served_as(&manifest.media_type));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(manifest.bytes.len()));
             response
         });
         self.status(&mut response, status);
         response
     }
+}
+
+/// The media type of a manifest, if it is one of JSON. Whatever else an upstream calls it, it is not passed on: a browser
+/// that is led here must not take it for a page.
+fn served_as(media_type: &str) -> HeaderValue {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    let passed_on = HeaderValue::from_str(media_type).ok().filter(|_| is_json);
+    passed_on.unwrap_or_else(|| HeaderValue::from_static("application/octet-stream"))
 }
 
 /// `Age` where the answer rests on an earlier confirmation, and `Warning` where a newer one could not be had.
@@ -98,6 +106,33 @@ fn tell_age(response: &mut Response<Body>, resolved: &Resolved, upstream: &str) 
             format!("299 - \"{upstream} could not confirm this tag; it was last confirmed at {since}\"");
         if let Ok(warning) = HeaderValue::try_from(warning) {
             headers.insert(header::WARNING, warning);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_types_of_json_are_passed_on() {
+        for json in [
+            "application/vnd.oci.image.manifest.v1+json",
+            "application/vnd.docker.distribution.manifest.list.v2+json; charset=utf-8",
+            "application/json",
+        ] {
+            assert_eq!(served_as(json), json);
+        }
+        for other in [
+            "text/html",
+            "text/html; x=application/json",
+            "text/html+json",
+            "image/svg+xml",
+            "application/xhtml+xml",
+            "application/json\n",
+            "",
+        ] {
+            assert_eq!(served_as(other), "application/octet-stream", "{other:?}");
         }
     }
 }

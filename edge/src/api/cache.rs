@@ -3,17 +3,18 @@
 use http::{Method, Request, Response, StatusCode};
 use oci::{
     http::{Body, RequestBody, front::rfc3339},
-    name::Reference,
     route::Query,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{document, json, problem::Problem};
+use super::{
+    document, json,
+    names::{self, Host},
+    problem::Problem,
+};
 use crate::{
     answer::Answerer,
     images::{Evicted, Listed},
-    metadata::Place,
-    naming,
     store::Report,
 };
 
@@ -25,8 +26,14 @@ struct Image {
     digest: String,
     /// Of manifests and whole blobs.
     bytes: u64,
+    /// Of what came of the others, whether it is coming or broke off.
     partial_bytes: u64,
-    last_used: String,
+    /// Of all, whether here or not.
+    bytes_total: u64,
+    blobs: usize,
+    blobs_whole: usize,
+    /// `null` if no client was given its manifest yet.
+    last_used: Option<String>,
     /// How often clients were given its manifest by GET.
     hits: u64,
     pinned: bool,
@@ -35,25 +42,26 @@ struct Image {
 }
 
 /// `/api/v1/cache/stats`.
-#[derive(Serialize)]
-struct Stats {
-    capacity: u64,
-    keep_free: u64,
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Stats {
+    pub(super) capacity: u64,
+    pub(super) keep_free: u64,
     /// What the file system has left for us.
-    free: Option<u64>,
-    bytes: u64,
-    whole_bytes: u64,
-    partial_bytes: u64,
-    reserved_bytes: u64,
-    quarantined_bytes: u64,
-    blobs: usize,
-    partial_blobs: usize,
-    pinned_blobs: usize,
-    pinned_bytes: u64,
-    evictions: u64,
-    scrubbed_bytes: u64,
+    pub(super) free: Option<u64>,
+    pub(super) bytes: u64,
+    pub(super) whole_bytes: u64,
+    pub(super) partial_bytes: u64,
+    pub(super) reserved_bytes: u64,
+    pub(super) quarantined_bytes: u64,
+    pub(super) blobs: usize,
+    pub(super) partial_blobs: usize,
+    pub(super) pinned_blobs: usize,
+    pub(super) pinned_bytes: u64,
+    pub(super) evictions: u64,
+    pub(super) evicted_bytes: u64,
+    pub(super) scrubbed_bytes: u64,
     /// The index of an earlier life is still being read.
-    loading: bool,
+    pub(super) loading: bool,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +74,15 @@ struct Named {
 struct Pinned<'a> {
     image: &'a str,
     digest: String,
+}
+
+/// How far a verification is, and whose blobs are damaged.
+#[derive(Serialize)]
+struct Verification {
+    #[serde(flatten)]
+    report: Report,
+    /// The images that need one of the damaged blobs; empty until it has ended.
+    damaged_images: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -82,19 +99,20 @@ pub(super) async fn answer(
     request: Request<RequestBody>,
 ) -> Result<Response<Body>, Problem> {
     let method = request.method().clone();
+    let host = Host::of(&request);
+    let query = Query::parse(request.uri().query());
+    let named = query.get("image").unwrap_or_default();
     match (path, method) {
         ("", Method::GET) => json(StatusCode::OK, &list(answerer).await?),
+        ("image", Method::GET) => json(StatusCode::OK, &one(answerer, &host, named).await?),
         ("stats", Method::GET) => json(StatusCode::OK, &stats(answerer)),
         ("pins", Method::GET) => json(StatusCode::OK, &pins(answerer).await?),
-        ("pins", Method::POST) => pin(answerer, &document::<Named>(request).await?.image).await,
-        ("pins", Method::DELETE) => {
-            let query = Query::parse(request.uri().query());
-            unpin(answerer, query.get("image").unwrap_or_default()).await
-        }
-        ("evict", Method::POST) => evict(answerer, &document::<Named>(request).await?.image).await,
-        ("verify", Method::GET) => json(StatusCode::OK, &answerer.scrubber.report()),
+        ("pins", Method::POST) => pin(answerer, &host, &document::<Named>(request).await?.image).await,
+        ("pins", Method::DELETE) => unpin(answerer, &host, named).await,
+        ("evict", Method::POST) => evict(answerer, &host, &document::<Named>(request).await?.image).await,
+        ("verify", Method::GET) => json(StatusCode::OK, &verification(answerer).await?),
         ("verify", Method::POST) => json(StatusCode::ACCEPTED, &verify(answerer)),
-        ("" | "stats", _) => Err(Problem::method_not_allowed("GET")),
+        ("" | "image" | "stats", _) => Err(Problem::method_not_allowed("GET")),
         ("pins", _) => Err(Problem::method_not_allowed("GET, POST, DELETE")),
         ("evict", _) => Err(Problem::method_not_allowed("POST")),
         ("verify", _) => Err(Problem::method_not_allowed("GET, POST")),
@@ -107,22 +125,34 @@ async fn list(answerer: &Answerer) -> Result<Vec<Image>, Problem> {
     Ok(listed.into_iter().map(|listed| image(answerer, listed)).collect())
 }
 
+async fn one(answerer: &Answerer, host: &Host, image_name: &str) -> Result<Image, Problem> {
+    let (place, reference) = names::understand(answerer, host, image_name)?;
+    let found = answerer.images.look(&place, &reference).await?;
+    found.map(|listed| image(answerer, listed)).ok_or_else(|| unknown(image_name))
+}
+
 fn image(answerer: &Answerer, listed: Listed) -> Image {
-    let Listed { row, bytes, partial_bytes, complete, pinned } = listed;
+    let Listed { row, bytes, partial_bytes, bytes_total, blobs, blobs_whole, lacking, complete, pinned } =
+        listed;
     let used = std::time::UNIX_EPOCH + std::time::Duration::from_secs(row.used.into());
+    // A blob that is on its way is not among the partial ones until its download has ended.
+    let arriving: u64 = lacking.iter().map(|digest| answerer.downloads.written(digest)).sum();
     Image {
-        image: name(answerer, &row.place, &row.reference),
+        image: names::name(answerer, &row.place, &row.reference),
         digest: row.digest.to_string(),
         bytes,
-        partial_bytes,
-        last_used: rfc3339(used),
+        partial_bytes: partial_bytes + arriving,
+        bytes_total,
+        blobs,
+        blobs_whole,
+        last_used: (row.used > 0).then(|| rfc3339(used)),
         hits: row.hits,
         pinned,
         complete,
     }
 }
 
-fn stats(answerer: &Answerer) -> Stats {
+pub(super) fn stats(answerer: &Answerer) -> Stats {
     let figures = answerer.store.figures();
     let metrics = &answerer.metrics.store;
     Stats {
@@ -139,6 +169,7 @@ fn stats(answerer: &Answerer) -> Stats {
         pinned_blobs: figures.pinned,
         pinned_bytes: figures.pinned_bytes,
         evictions: metrics.evictions.get(),
+        evicted_bytes: metrics.evicted_bytes.get(),
         scrubbed_bytes: metrics.scrubbed_bytes.get(),
         loading: figures.loading,
     }
@@ -146,36 +177,36 @@ fn stats(answerer: &Answerer) -> Stats {
 
 async fn pins(answerer: &Answerer) -> Result<Vec<String>, Problem> {
     let pins = answerer.metadata.pins().await?;
-    Ok(pins.iter().map(|(place, reference)| name(answerer, place, reference)).collect())
+    Ok(pins.iter().map(|(place, reference)| names::name(answerer, place, reference)).collect())
 }
 
-async fn pin(answerer: &Answerer, image: &str) -> Result<Response<Body>, Problem> {
-    let (place, reference) = understand(answerer, image)?;
-    match answerer.images.pin(&place, &reference).await? {
-        Some(digest) => json(StatusCode::OK, &Pinned { image, digest: digest.to_string() }),
-        None => Err(unknown(image)),
-    }
+async fn pin(answerer: &Answerer, host: &Host, image: &str) -> Result<Response<Body>, Problem> {
+    let (place, reference) = names::understand(answerer, host, image)?;
+    let Some(digest) = answerer.images.pin(&place, &reference).await? else { return Err(unknown(image)) };
+    // What is lacking of it is fetched from now on, not at the next look.
+    answerer.store.lacking.notify_one();
+    json(StatusCode::OK, &Pinned { image, digest: digest.to_string() })
 }
 
-async fn unpin(answerer: &Answerer, image: &str) -> Result<Response<Body>, Problem> {
-    let (place, reference) = understand(answerer, image)?;
+async fn unpin(answerer: &Answerer, host: &Host, image: &str) -> Result<Response<Body>, Problem> {
+    let (place, reference) = names::understand(answerer, host, image)?;
     if answerer.images.unpin(&place, &reference).await? {
         return Ok(oci::http::empty_response(StatusCode::NO_CONTENT));
     }
     Err(Problem::not_found(format!(
-        "{image} is not pinned by this name; `cache pins` has the names that are"
+        "{image} is not pinned by this name; `roadstead cache ls` shows what is pinned"
     )))
 }
 
-async fn evict(answerer: &Answerer, image: &str) -> Result<Response<Body>, Problem> {
-    let (place, reference) = understand(answerer, image)?;
+async fn evict(answerer: &Answerer, host: &Host, image: &str) -> Result<Response<Body>, Problem> {
+    let (place, reference) = names::understand(answerer, host, image)?;
     match answerer.images.evict(&place, &reference).await? {
         Evicted::Gone { digest, bytes } => {
             json(StatusCode::OK, &Freed { image, digest: digest.to_string(), bytes })
         }
         Evicted::Unknown => Err(unknown(image)),
         Evicted::Pinned(pinned) => {
-            let pinned = name(answerer, &place, &pinned);
+            let pinned = names::name(answerer, &place, &pinned);
             Err(Problem::new(
                 StatusCode::CONFLICT,
                 format!("{image} is pinned as {pinned}: unpin that first"),
@@ -191,41 +222,17 @@ fn verify(answerer: &Answerer) -> Report {
     answerer.scrubber.report()
 }
 
+async fn verification(answerer: &Answerer) -> Result<Verification, Problem> {
+    let report = answerer.scrubber.report();
+    let mut damaged_images = Vec::new();
+    if !report.running && !report.damaged.is_empty() {
+        let damaged = report.damaged.iter().cloned().collect();
+        let holding = answerer.images.holding(&damaged).await?;
+        damaged_images.extend(holding.iter().map(|row| names::name(answerer, &row.place, &row.reference)));
+    }
+    Ok(Verification { report, damaged_images })
+}
+
 fn unknown(image: &str) -> Problem {
     Problem::not_found(format!("{image} is not in this cache: pull it through this edge first"))
-}
-
-/// What an operator means by the name of an image: what a client would mean by it here.
-fn understand(answerer: &Answerer, image: &str) -> Result<(Place, Reference), Problem> {
-    let wrong =
-        |why: String| Problem::new(StatusCode::BAD_REQUEST, format!("{image:?} names no image: {why}"));
-    let (name, reference) = match image.split_once('@') {
-        Some((name, digest)) => (name, digest),
-        None => match image.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') => (name, tag),
-            _ => (image, "latest"),
-        },
-    };
-    let reference: Reference = reference.parse().map_err(|error| wrong(format!("{error}")))?;
-    let path = format!("/v2/{name}");
-    let named = naming::split(&path, None).map_err(|error| wrong(error.message().to_owned()))?;
-    let repository = named.path.strip_prefix("/v2/").unwrap_or_default().parse();
-    let repository = repository.map_err(|error| wrong(format!("{error}")))?;
-    let Some(upstream) = answerer.upstreams.find(named.registry.as_deref()) else {
-        return Err(Problem::not_found(format!(
-            "{image}: this edge does not stand in front of that registry"
-        )));
-    };
-    Ok((Place { upstream: upstream.name.clone(), repository: upstream.repository(repository) }, reference))
-}
-
-/// The name that a client would use at this edge.
-fn name(answerer: &Answerer, place: &Place, reference: &Reference) -> String {
-    let default = answerer.upstreams.find(None).is_some_and(|upstream| upstream.name == place.upstream);
-    let registry = if default { String::new() } else { format!("{}/", place.upstream) };
-    let mark = match reference {
-        Reference::Tag(_) => ':',
-        Reference::Digest(_) => '@',
-    };
-    format!("{registry}{}{mark}{reference}", place.repository)
 }

@@ -1,17 +1,29 @@
-//! The task of a download: asks the upstream, resumes where it broke, checks, commits.
+//! The task of a download: asks the upstream for its parts, resumes where it broke, checks, commits.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use bytes::Bytes;
-use http_body_util::BodyExt as _;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use oci::{
     client::{BlobAnswer, Failure, FetchError, Silence},
     digest::Hasher,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::MissedTickBehavior,
+};
 
 use super::{
     Download, Shared, State,
+    part::{Ended, How, Transfer},
+    plan::{Claim, Plan},
+    ranges::Ranges,
     writer::{self, Written},
 };
 use crate::{metadata::Link, store::Reservation, unavailable::Unavailable, upstream::Upstream};
@@ -22,8 +34,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// How often a download that has not brought a byte is tried at the most.
 const TRIES_BEFORE_FIRST_BYTE: u32 = 3;
-/// How much room is asked for at a time where the length is not known.
-const ROOM_STEP: u64 = 64 << 20;
+/// How often it is looked at whether another request would help.
+const LOOK: Duration = Duration::from_millis(250);
+/// Requests for readers far ahead, beside `download.parallel`.
+const REQUESTS_FOR_READERS: usize = 4;
 
 pub(super) struct Fetch {
     pub(super) shared: Arc<Shared>,
@@ -31,31 +45,21 @@ pub(super) struct Fetch {
     pub(super) upstream: Arc<Upstream>,
 }
 
-/// What a download holds while it runs.
-struct Position {
-    /// Where the next byte of the upstream goes: what the writer was given, written or not.
-    offset: u64,
-    room: Option<Reservation>,
-    pieces: mpsc::Sender<Bytes>,
-}
-
 /// How a download ends.
 enum End {
     /// Every byte is there.
-    Complete { hasher: Hasher, length: u64, room: Option<Reservation> },
-    /// There is no room for it. The hasher has seen what was written.
+    Complete { hasher: Hasher, length: u64, room: Option<Reservation>, past: Past },
+    /// There is no room for it. The hasher has seen what was written without a gap.
     NoRoom(Hasher),
     /// It cannot go on; what there is stays.
     Failed(Unavailable),
 }
 
-/// How one answer of the upstream ended.
-enum Piece {
-    Done,
-    Broken(Unavailable),
-    NoRoom,
-    /// The writer has ended; it knows why.
-    Unwritten,
+/// Whether a download took up what an earlier one had left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    None,
+    Resumed,
 }
 
 impl Fetch {
@@ -67,7 +71,7 @@ impl Fetch {
         };
         let digest = &self.download.digest;
         let state = match end {
-            End::Complete { hasher, length, room } => self.complete(hasher, length, room).await,
+            End::Complete { hasher, length, room, past } => self.complete(hasher, length, room, past).await,
             End::NoRoom(hasher) => {
                 tracing::warn!(%digest, "no room for the blob: it is streamed without being kept");
                 self.shared.store.discard_partial(digest);
@@ -93,8 +97,10 @@ impl Fetch {
     }
 
     async fn transfer(&self) -> End {
-        let turn = tokio::time::timeout(self.shared.settings.first_byte.0, self.upstream.downloads.acquire());
-        let Ok(Ok(_slot)) = turn.await else { return End::Failed(Unavailable::Busy) };
+        let turn = self.upstream.downloads.clone().acquire_owned();
+        let Ok(Ok(turn)) = tokio::time::timeout(self.shared.settings.turn.0, turn).await else {
+            return End::Failed(Unavailable::Busy);
+        };
         let digest = &self.download.digest;
         let begun = self.shared.store.claim_partial(digest);
         let (pieces, queue) = mpsc::channel(writer::QUEUE);
@@ -104,141 +110,164 @@ impl Fetch {
         let writing =
             tokio::task::spawn_blocking(move || writer::run(&download, &path, begun, queue, resumed));
         // A writer that cannot open its file is gone, and says why when it is asked.
-        let offset = if begun { resume.await.unwrap_or(0) } else { 0 };
-        let mut position = Position { offset, room: None, pieces };
-        let last = self.pieces(&mut position).await;
-        let Position { offset, room, pieces } = position;
+        let here = if begun { resume.await.unwrap_or_default() } else { Ranges::default() };
+        let past = if here.bytes() > 0 { Past::Resumed } else { Past::None };
+        let transfer = Transfer {
+            fetch: self,
+            pieces,
+            room: Mutex::new(None),
+            received: AtomicU64::new(0),
+            ignores_ranges: AtomicBool::new(false),
+        };
+        let last = self.parts(&transfer, here, turn).await;
+        let Transfer { room, pieces, .. } = transfer;
         drop(pieces);
-        let Written { hasher, error } = match writing.await {
+        let Written { hasher, prefix, error } = match writing.await {
             Ok(written) => written,
             Err(panic) => return End::Failed(io::Error::other(panic).into()),
         };
+        let room = room.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (last, error) {
             (_, Some(error)) if is_full(&error) => End::NoRoom(hasher),
             (_, Some(error)) => End::Failed(error.into()),
-            (Piece::Done, None) => End::Complete { hasher, length: offset, room },
-            (Piece::NoRoom, None) => End::NoRoom(hasher),
-            (Piece::Broken(why), None) => End::Failed(why),
-            (Piece::Unwritten, None) => End::Failed(Unavailable::Stopping),
+            (How::Done, None) => End::Complete { hasher, length: prefix, room, past },
+            (How::NoRoom, None) => End::NoRoom(hasher),
+            (How::Broken(why), None) => End::Failed(why),
+            (How::Unwritten, None) => End::Failed(Unavailable::Stopping),
         }
     }
 
     /// Asks the upstream until all is there, or it makes no more progress.
-    async fn pieces(&self, position: &mut Position) -> Piece {
-        let mut failures = 0;
+    async fn parts(&self, transfer: &Transfer<'_>, here: Ranges, turn: OwnedSemaphorePermit) -> How {
+        let length = self.download.progress.borrow().length;
+        let parallel = self.shared.settings.parallel as usize;
+        let mut plan = Plan::new(length, here, parallel, Instant::now());
+        let mut tries = Tries::default();
+        let mut spare = Some(turn);
+        let mut running = FuturesUnordered::new();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let before = position.offset;
-            let why = match self.piece(position).await {
-                Piece::Broken(why) => why,
-                end => return end,
-            };
-            failures = if position.offset > before { 1 } else { failures + 1 };
-            // Before the first byte the client is still free to go to another host, and should soon: only a connection
-            // that broke, as one that was idle for long does, is tried again.
-            let waiting = matches!(self.download.progress.borrow().state, State::Starting);
-            let tries = if waiting && !why.is_broken_connection() { 1 } else { self.shared.settings.tries };
-            let tries = if waiting { tries.min(TRIES_BEFORE_FIRST_BYTE) } else { tries };
-            if why.is_said_no() || failures >= tries {
-                return Piece::Broken(why);
+            if transfer.ignores_ranges.load(Ordering::Relaxed) {
+                plan.without_ranges();
             }
-            tracing::info!(digest = %self.download.digest, upstream = %self.upstream.name, offset = position.offset, error = %why, "resuming a download");
-            let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures - 1)).min(MAX_PAUSE);
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// One request to the upstream, and all that comes of it.
-    async fn piece(&self, position: &mut Position) -> Piece {
-        let digest = &self.download.digest;
-        let mut answer =
-            match self.upstream.blob(&self.download.place.repository, digest, position.offset).await {
-                Ok(answer) => answer,
-                Err(error) => return Piece::Broken(error.into()),
-            };
-        let length = match self.agreed_length(&answer) {
-            Ok(length) => length,
-            Err(why) => return Piece::Broken(why),
-        };
-        self.download.progress.send_modify(|progress| progress.length = length);
-        if !self.make_room(position, length) {
-            return Piece::NoRoom;
-        }
-        self.download.progress.send_modify(|progress| progress.state = State::Running);
-        let piece = self.receive(&mut answer, position, length).await;
-        match length {
-            Some(length) if matches!(piece, Piece::Done) && position.offset < length => {
-                Piece::Broken(broken("the body is shorter than announced"))
-            }
-            _ => piece,
-        }
-    }
-
-    async fn receive(&self, answer: &mut BlobAnswer, position: &mut Position, length: Option<u64>) -> Piece {
-        let stall = self.shared.settings.stall.0;
-        // An upstream that ignores ranges begins again; what is there already is passed over.
-        let mut skip = position.offset.saturating_sub(answer.offset);
-        loop {
-            let frame = match tokio::time::timeout(stall, answer.body.frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Piece::Broken(broken(&error.to_string())),
-                Ok(None) => return Piece::Done,
-                Err(_elapsed) => return Piece::Broken(FetchError::from(Silence::NoAnswer(stall)).into()),
-            };
-            let Ok(mut data) = frame.into_data() else { continue };
-            self.upstream.received.inc_by(data.len() as u64);
-            let passed = usize::try_from(skip).unwrap_or(usize::MAX).min(data.len());
-            skip -= passed as u64;
-            let mut data = data.split_off(passed);
-            // Nothing behind the known length is taken, whatever an upstream sends.
-            let rest = length.map_or(u64::MAX, |length| length.saturating_sub(position.offset));
-            data.truncate(usize::try_from(rest).unwrap_or(usize::MAX));
-            let after = position.offset + data.len() as u64;
-            if let Some(room) = &mut position.room
-                && after > room.bytes()
-                && !room.grow(ROOM_STEP)
+            let received = transfer.received.load(Ordering::Relaxed);
+            while let Some((claim, turn)) =
+                self.another(&mut plan, &tries, running.len(), received, &mut spare)
             {
-                return Piece::NoRoom;
+                running.push(transfer.part(claim, turn));
             }
-            if !data.is_empty() && position.pieces.send(data).await.is_err() {
-                return Piece::Unwritten;
+            tokio::select! {
+                Some(ended) = running.next() => {
+                    let Ended { claim, reached, how, turn } = ended;
+                    spare = Some(turn);
+                    plan.measured(self.download.progress.borrow().length);
+                    plan.ended(&claim, reached);
+                    match how {
+                        How::Done => plan.measured(Some(reached).filter(|_| claim.range.end == u64::MAX)),
+                        How::Broken(why) => {
+                            let received = transfer.received.load(Ordering::Relaxed);
+                            if tries.are_over(self.patience(&why), received, Instant::now()) {
+                                return How::Broken(why);
+                            }
+                            // If it was for a reader far ahead, that one still waits.
+                            self.download.wish_for(reached);
+                            tracing::info!(digest = %self.download.digest, upstream = %self.upstream.name, offset = reached, error = %why, "resuming a download");
+                        }
+                        how => return how,
+                    }
+                    if plan.is_complete() {
+                        return How::Done;
+                    }
+                }
+                _ = looks.tick() => {}
+                () = tries.paused(), if tries.resume_at.is_some() => tries.resume_at = None,
+                () = self.download.wished.notified() => {}
             }
-            position.offset = after;
-            if length == Some(after) {
-                return Piece::Done;
+        }
+    }
+
+    /// The next part to be asked for, if one is worth it, and a turn for it.
+    fn another(
+        &self,
+        plan: &mut Plan,
+        tries: &Tries,
+        running: usize,
+        received: u64,
+        spare: &mut Option<OwnedSemaphorePermit>,
+    ) -> Option<(Claim, OwnedSemaphorePermit)> {
+        let now = Instant::now();
+        if tries.resume_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        let turn = spare.take().or_else(|| self.upstream.downloads.clone().try_acquire_owned().ok())?;
+        let wanted = plan.wanted(received, now);
+        let most = self.shared.settings.parallel as usize + REQUESTS_FOR_READERS;
+        let mut for_reader =
+            || (running < most).then(|| self.download.wish(|offset| plan.claim_at(offset))).flatten();
+        let claim = for_reader().or_else(|| (running < wanted).then(|| plan.claim()).flatten());
+        match claim {
+            Some(claim) => Some((claim, turn)),
+            None => {
+                // The last turn of a download stays with it.
+                *spare = Some(turn).filter(|_| running == 0);
+                None
             }
+        }
+    }
+
+    /// How often the request is tried that ended with `why`.
+    fn patience(&self, why: &Unavailable) -> u32 {
+        if why.is_said_no() {
+            return 1;
+        }
+        let tries = self.shared.settings.tries;
+        // Before the first byte the client is still free to go to another host, and should soon: only a connection
+        // that broke, as one that was idle for long does, is tried again.
+        match self.download.progress.borrow().state {
+            State::Starting if !why.is_broken_connection() => 1,
+            State::Starting => tries.min(TRIES_BEFORE_FIRST_BYTE),
+            _ => tries,
         }
     }
 
     /// The length that manifest and upstream agree on.
-    fn agreed_length(&self, answer: &BlobAnswer) -> Result<Option<u64>, Unavailable> {
+    pub(super) fn agreed_length(&self, answer: &BlobAnswer) -> Result<Option<u64>, Unavailable> {
         let known = self.download.progress.borrow().length;
         match (known, answer.length) {
             (Some(known), Some(told)) if known != told => {
-                self.shared.metrics.downloads_corrupt.inc();
-                tracing::error!(digest = %self.download.digest, upstream = %self.upstream.name, expected = known, told, "the upstream offers a blob of the wrong length");
+                self.blame("the upstream offers a blob of the wrong length");
+                tracing::error!(digest = %self.download.digest, expected = known, told, "the wrong length");
                 Err(Unavailable::Corrupt)
             }
             (known, told) => Ok(known.or(told)),
         }
     }
 
-    fn make_room(&self, position: &mut Position, length: Option<u64>) -> bool {
-        if position.room.is_none() {
-            position.room = self.shared.store.reserve(length.unwrap_or(position.offset + ROOM_STEP));
-        }
-        position.room.is_some()
+    fn blame(&self, what: &'static str) {
+        let Self { shared, download, upstream } = self;
+        shared.metrics.downloads_corrupt.inc();
+        shared.metrics.blamed(&upstream.name);
+        let pause = shared.blames.blame(&upstream.name, &download.digest, Instant::now());
+        tracing::error!(digest = %download.digest, upstream = %upstream.name, not_asked_again_for = ?pause, "{what}; it is discarded");
     }
 
     /// Checks the whole, lets the readers have the last byte, and keeps it.
-    async fn complete(&self, hasher: Hasher, length: u64, room: Option<Reservation>) -> State {
+    async fn complete(&self, hasher: Hasher, length: u64, room: Option<Reservation>, past: Past) -> State {
         let digest = &self.download.digest;
-        let got = hasher.finish();
-        if got != *digest {
-            self.shared.metrics.downloads_corrupt.inc();
-            tracing::error!(%digest, upstream = %self.upstream.name, %got, "the upstream sent wrong bytes; they are discarded");
+        if hasher.finish() != *digest {
             self.shared.store.discard_partial(digest);
+            match past {
+                Past::None => self.blame("the upstream sent wrong bytes"),
+                // What was left on the disk may be what is wrong: nobody is blamed, and all is fetched at the next demand.
+                Past::Resumed => {
+                    self.shared.metrics.downloads_corrupt.inc();
+                    tracing::error!(%digest, upstream = %self.upstream.name, "a resumed download has wrong bytes; it is discarded");
+                }
+            }
             return State::Failed(Arc::new(Unavailable::Corrupt));
         }
+        self.shared.blames.absolve(&self.upstream.name, digest);
         self.download.progress.send_modify(|progress| {
             progress.length = Some(length);
             progress.state = State::Whole;
@@ -262,6 +291,31 @@ impl Fetch {
     }
 }
 
+/// How often in a row requests failed without a byte coming.
+#[derive(Default)]
+struct Tries {
+    failures: u32,
+    received: u64,
+    resume_at: Option<Instant>,
+}
+
+impl Tries {
+    /// Counts a failure. Whether it was the last of `allowed`; if not, the next request waits for a pause.
+    fn are_over(&mut self, allowed: u32, received: u64, now: Instant) -> bool {
+        self.failures = if received > self.received { 1 } else { self.failures + 1 };
+        self.received = received;
+        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(self.failures - 1)).min(MAX_PAUSE);
+        self.resume_at = Some(now + pause);
+        self.failures >= allowed
+    }
+
+    async fn paused(&self) {
+        if let Some(at) = self.resume_at {
+            tokio::time::sleep_until(at.into()).await;
+        }
+    }
+}
+
 /// Takes the download out of the list if its task is dropped or panics, so that the next request begins a new one.
 struct Ending<'a>(&'a Fetch);
 
@@ -274,7 +328,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-fn broken(why: &str) -> Unavailable {
+pub(super) fn broken(why: &str) -> Unavailable {
     FetchError::from(Silence::Unreachable(why.to_owned())).into()
 }
 

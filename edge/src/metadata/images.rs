@@ -131,12 +131,13 @@ impl Metadata {
         rows.iter().map(|row| Ok((place(row)?, key(row.try_get(2)?)?.digest()))).collect()
     }
 
-    /// A place that links the content.
+    /// A place that links the content, one whose upstream has sent it before others.
     ///
     /// # Errors
     /// The database failed.
     pub(crate) async fn place_of(&self, digest: &Digest) -> Result<Option<Place>, sqlx::Error> {
-        let statement = "SELECT upstream, repository FROM link WHERE digest = $1 LIMIT 1";
+        let statement =
+            "SELECT upstream, repository FROM link WHERE digest = $1 ORDER BY proven DESC LIMIT 1";
         let row = sqlx::query(statement).bind(digest.as_str()).fetch_optional(&self.read).await?;
         row.as_ref().map(place).transpose()
     }
@@ -190,6 +191,7 @@ impl Metadata {
     pub(crate) async fn forget_links(&self, digest: &Digest) -> Result<(), sqlx::Error> {
         // All of them: what is forgotten is one look into the database away.
         self.links.invalidate_all();
+        self.proofs.invalidate_all();
         self.write(&Write::ForgetLinks(digest)).await
     }
 }

@@ -6,7 +6,7 @@ fn place(repository: &str) -> Place {
 
 fn manifest(bytes: &'static str) -> StoredManifest {
     let bytes = Bytes::from(bytes);
-    StoredManifest { digest: Digest::sha256(&bytes), media_type: "application/json".to_owned(), bytes }
+    StoredManifest { digest: Digest::sha256(&bytes), media_type: "application/json".into(), bytes }
 }
 
 async fn open(data: &Path, reserve: u64) -> (Metadata, Counter) {

@@ -22,6 +22,11 @@ pub(super) enum Write<'a> {
         place: &'a Place,
         link: &'a Link,
     },
+    /// The upstream has sent the whole blob.
+    Proof {
+        place: &'a Place,
+        link: &'a Link,
+    },
     Tag {
         place: &'a Place,
         tag: &'a Tag,
@@ -59,10 +64,15 @@ impl Write<'_> {
             Self::Link { place, link } => insert_link(connection, place, link).await,
             Self::Blob { place, link } => {
                 insert_link(connection, place, link).await?;
+                prove(connection, place, link).await?;
                 let Some(size) = link.size else { return Ok(()) };
                 let row =
                     Row { key: Key::of(&link.digest), size, used: now(), frequency: 1, verified: now() };
                 upsert_blob(connection, &row).await
+            }
+            Self::Proof { place, link } => {
+                insert_link(connection, place, link).await?;
+                prove(connection, place, link).await
             }
             Self::Tag { place, tag, record } => write_tag(connection, place, tag, record).await,
             Self::ForgetTag { place, tag } => {
@@ -115,7 +125,7 @@ async fn write_manifest(
         "INSERT INTO manifest (digest, media_type, bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(manifest.digest.as_str())
-    .bind(&manifest.media_type)
+    .bind(&*manifest.media_type)
     .bind(&manifest.bytes[..])
     .execute(&mut *connection)
     .await?;
@@ -149,6 +159,11 @@ async fn insert_link(
     insert.execute(connection).await.map(drop)
 }
 
+async fn prove(connection: &mut SqliteConnection, place: &Place, link: &Link) -> Result<(), sqlx::Error> {
+    let statement = "UPDATE link SET proven = 1 WHERE upstream = $1 AND repository = $2 AND digest = $3";
+    at(statement, place).bind(link.digest.as_str()).execute(connection).await.map(drop)
+}
+
 async fn write_tag(
     connection: &mut SqliteConnection,
     place: &Place,
@@ -170,20 +185,34 @@ async fn upsert_blob(connection: &mut SqliteConnection, row: &Row) -> Result<(),
     insert.execute(connection).await.map(drop)
 }
 
+/// Rows come by the thousand, every few seconds, beside the pulls. Each statement costs two changes of threads, more than its
+/// row; so there is one for all rows, which are in one parameter.
 async fn write_changes(connection: &mut SqliteConnection, changes: &Changes) -> Result<(), sqlx::Error> {
-    for key in &changes.gone {
-        let delete = sqlx::query("DELETE FROM blob WHERE digest = $1").bind(key.raw().to_vec());
-        delete.execute(&mut *connection).await?;
-    }
-    for row in &changes.rows {
-        upsert_blob(connection, row).await?;
-        // A hit on a blob is a use of the images that it belongs to.
-        let statement = "UPDATE image SET used = max(used, $1)
-             WHERE digest IN (SELECT manifest FROM child WHERE digest = $2)";
-        let update = sqlx::query(statement).bind(row.used).bind(row.key.raw().to_vec());
-        update.execute(&mut *connection).await?;
-    }
-    Ok(())
+    let delete = "DELETE FROM blob WHERE digest IN (SELECT unhex(value) FROM json_each($1))";
+    let gone: Vec<String> = changes.gone.iter().map(Key::hex).collect();
+    sqlx::query(delete).bind(json(&gone)).execute(&mut *connection).await?;
+    let rows: Vec<_> = changes
+        .rows
+        .iter()
+        .map(|row| (row.key.hex(), integer(row.size), row.used, row.frequency, row.verified))
+        .collect();
+    let rows = json(&rows);
+    // `WHERE true`: without it SQLite takes ON for a join's.
+    let upsert = "INSERT INTO blob (digest, size, used, frequency, verified)
+         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1) WHERE true
+         ON CONFLICT (digest) DO UPDATE SET size = excluded.size, used = excluded.used, frequency = excluded.frequency,
+         verified = excluded.verified";
+    sqlx::query(upsert).bind(&rows).execute(&mut *connection).await?;
+    // A hit on a blob is a use of the images that it belongs to.
+    let update = "UPDATE image SET used = max(image.used, hit.used) FROM (
+             SELECT child.manifest AS manifest, max(value ->> 2) AS used
+             FROM json_each($1) JOIN child ON child.digest = unhex(value ->> 0) GROUP BY child.manifest
+         ) AS hit WHERE image.digest = hit.manifest";
+    sqlx::query(update).bind(&rows).execute(&mut *connection).await.map(drop)
+}
+
+fn json(rows: &impl serde::Serialize) -> String {
+    serde_json::to_string(rows).expect("text and numbers are JSON")
 }
 
 async fn write_uses(connection: &mut SqliteConnection, uses: &[ImageUse]) -> Result<(), sqlx::Error> {

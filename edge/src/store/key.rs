@@ -39,11 +39,11 @@ impl Key {
     }
 
     pub(crate) fn hex(&self) -> String {
-        use std::fmt::Write as _;
-        let raw = self.raw();
-        let mut hex = String::with_capacity(raw.len() * 2);
-        for byte in raw {
-            write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut hex = String::with_capacity(self.raw().len() * 2);
+        for byte in self.raw() {
+            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            hex.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
         hex
     }

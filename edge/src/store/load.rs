@@ -4,7 +4,11 @@
 //! A kill may leave a file without its row (the row could not be written) or a row without its file (the blob made room).
 //! The first is read whole and kept if it has its digest, the second is forgotten.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
 
 use oci::digest::{Algorithm, Digest};
 
@@ -25,7 +29,7 @@ pub(crate) async fn load(store: &Arc<Store>, metadata: &Metadata, loaded: impl F
     if let Err(error) = load_rows(store, metadata).await {
         tracing::error!(%error, "the rows of the stored blobs cannot be read; the files are read instead");
     }
-    store.index().loaded();
+    store.loaded();
     store.relieve();
     loaded();
     if let Err(error) = compare(store).await {
@@ -57,6 +61,12 @@ pub(crate) async fn recall(store: &Arc<Store>, metadata: &Metadata, digest: &Dig
 }
 
 impl Store {
+    /// All rows of an earlier life are in the index.
+    pub(super) fn loaded(&self) {
+        self.index().loaded();
+        self.loading.store(false, Ordering::Release);
+    }
+
     fn load_rows(&self, rows: Vec<Row>) {
         let mut index = self.index();
         let added = rows.into_iter().map(|row| u64::from(index.load(row))).sum();

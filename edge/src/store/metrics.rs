@@ -62,8 +62,10 @@ pub(crate) struct StoreMetrics {
     removed: Family<WhyLabel, Counter>,
     /// Blobs that made room for others.
     pub(crate) evictions: Counter,
-    evicted_bytes: Counter,
-    quarantined: Counter,
+    /// Their bytes.
+    pub(crate) evicted_bytes: Counter,
+    /// Blobs whose stored bytes were wrong.
+    pub(crate) quarantined: Counter,
     /// Bytes read again to see whether they are right.
     pub(crate) scrubbed_bytes: Counter,
     /// Times that the metadata had to use the space held in reserve.

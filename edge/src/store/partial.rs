@@ -1,8 +1,16 @@
 //! The beginnings of blobs: left by downloads that broke off or were killed, counted, taken up again, and reaped.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    time::Duration,
+};
 
 use oci::digest::Digest;
+
+use crate::download::sidecar_of;
 
 use super::{Key, Partial, Seconds, Store, now, remove_file, seconds};
 
@@ -12,20 +20,34 @@ impl Store {
         self.partial.join(format!("{}-{}", digest.algorithm(), digest.hex()))
     }
 
-    /// Reads the directory once, at the start: nobody works on any of them. Files with foreign names are left alone.
+    /// Reads the directory once, at the start: nobody works on any of them. Files with foreign names are left alone; a list
+    /// of ranges whose blob was renamed or removed just before a kill is removed.
     pub(super) fn find_partials(&self) -> io::Result<()> {
         let mut index = self.index();
         for file in fs::read_dir(&self.partial)? {
             let file = file?;
             let name = file.file_name();
-            let digest = name.to_str().and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
-            if let Some(digest) = digest {
+            let Some(name) = name.to_str() else { continue };
+            let digest = |name: &str| name.replacen('-', ":", 1).parse::<Digest>().ok();
+            if let Some(digest) = digest(name) {
                 let metadata = file.metadata()?;
                 let since = metadata.modified().map_or(0, seconds);
-                index.add_partial(Key::of(&digest), Partial { size: metadata.len(), since });
+                index.add_partial(Key::of(&digest), Partial { size: size_of(&metadata), since });
+            } else if let Some(digest) = name.strip_suffix(".parts").and_then(digest)
+                && !self.partial_path(&digest).try_exists()?
+            {
+                remove_file(&file.path());
             }
         }
         Ok(())
+    }
+
+    /// Removes the file of a partial blob, and what goes with it. The list of ranges goes last: without it a file that was not
+    /// fetched in order would look as if it were.
+    fn remove_partial(&self, digest: &Digest) {
+        let path = self.partial_path(digest);
+        remove_file(&path);
+        remove_file(&sidecar_of(&path));
     }
 
     /// Says that a download works on the partial blob, so that it is counted by its reservation and not by itself.
@@ -46,7 +68,7 @@ impl Store {
             Ok(found) if found.len() == 0 => self.discard_partial(digest),
             Ok(found) => {
                 let mut index = self.index();
-                index.add_partial(Key::of(digest), Partial { size: found.len(), since: now() });
+                index.add_partial(Key::of(digest), Partial { size: size_of(&found), since: now() });
                 self.publish(&index);
             }
             Err(_gone) => {}
@@ -61,7 +83,7 @@ impl Store {
         index.drop_partial(&key);
         self.publish(&index);
         drop(index);
-        remove_file(&self.partial_path(digest));
+        self.remove_partial(digest);
     }
 
     /// Removes those that nobody has asked for since `age`.
@@ -83,7 +105,14 @@ impl Store {
         if index.drop_partial(key) {
             self.publish(&index);
             drop(index);
-            remove_file(&self.partial_path(&key.digest()));
+            self.remove_partial(&key.digest());
         }
     }
+}
+
+/// What a file takes: one that was not fetched in order has holes.
+fn size_of(file: &Metadata) -> u64 {
+    /// Of what `st_blocks` counts, whatever the file system's own blocks are.
+    const BLOCK: u64 = 512;
+    file.len().min(file.blocks().saturating_mul(BLOCK))
 }

@@ -27,7 +27,7 @@ fn bare(data: &Path, capacity: u64) -> Arc<Store> {
 /// A store that has found that there are no rows.
 fn open(data: &Path, capacity: u64) -> Arc<Store> {
     let store = bare(data, capacity);
-    store.index().loaded();
+    store.loaded();
     store
 }
 

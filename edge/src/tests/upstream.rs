@@ -38,6 +38,8 @@ pub(super) enum Fault {
     CutWithoutRanges(u64),
     /// The byte there is wrong.
     Flip(usize),
+    /// No answer comes.
+    Hang,
     /// Nothing comes after so many bytes.
     Stall(u64),
 }
@@ -46,7 +48,12 @@ pub(super) enum Fault {
 struct Shared {
     blobs: Mutex<HashMap<(String, Digest), Bytes>>,
     faults: Mutex<VecDeque<Fault>>,
+    faults_of: Mutex<HashMap<Digest, VecDeque<Fault>>>,
     sent: AtomicU64,
+    /// Bytes a second of one answer; 0: as fast as it goes.
+    speed: AtomicU64,
+    running: AtomicU64,
+    most_running: AtomicU64,
     ignore_ranges: std::sync::atomic::AtomicBool,
 }
 
@@ -90,9 +97,24 @@ impl Upstream {
         lock(&self.shared.faults).push_back(fault);
     }
 
-    pub(super) fn no_more_faults(&self) {
-        lock(&self.shared.faults).clear();
-        self.shared.ignore_ranges.store(false, Ordering::Relaxed);
+    /// The next answer about this blob fails like this.
+    pub(super) fn fail_blob(&self, digest: &Digest, fault: Fault) {
+        lock(&self.shared.faults_of).entry(digest.clone()).or_default().push_back(fault);
+    }
+
+    /// Each answer brings so many bytes a second from now on.
+    pub(super) fn slow_down(&self, speed: u64) {
+        self.shared.speed.store(speed, Ordering::Relaxed);
+    }
+
+    /// The most answers that were under way at a time.
+    pub(super) fn most_at_once(&self) -> u64 {
+        self.shared.most_running.load(Ordering::Relaxed)
+    }
+
+    /// From now on every answer is the whole.
+    pub(super) fn ignore_ranges(&self) {
+        self.shared.ignore_ranges.store(true, Ordering::Relaxed);
     }
 
     /// Bytes of blobs that left.
@@ -117,7 +139,8 @@ impl Service for Scripted {
         let Ok(Route::Blob(repository, digest)) = route else {
             return error_response(&ErrorCode::NotFound.error("only blobs here"));
         };
-        let Some(content) = lock(&self.0.blobs).get(&(repository.to_string(), digest)).cloned() else {
+        let Some(content) = lock(&self.0.blobs).get(&(repository.to_string(), digest.clone())).cloned()
+        else {
             return error_response(&ErrorCode::BlobUnknown.error("no such blob"));
         };
         if *request.method() == Method::HEAD {
@@ -125,7 +148,11 @@ impl Service for Scripted {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(content.len()));
             return response;
         }
-        let fault = lock(&self.0.faults).pop_front().unwrap_or(Fault::None);
+        let of_blob = lock(&self.0.faults_of).get_mut(&digest).and_then(VecDeque::pop_front);
+        let fault = of_blob.or_else(|| lock(&self.0.faults).pop_front()).unwrap_or(Fault::None);
+        if matches!(fault, Fault::Hang) {
+            std::future::pending::<()>().await;
+        }
         if matches!(fault, Fault::CutWithoutRanges(_)) {
             self.0.ignore_ranges.store(true, Ordering::Relaxed);
         }
@@ -133,17 +160,17 @@ impl Service for Scripted {
             request.headers().get(header::RANGE).and_then(|range| ByteRange::parse(range.to_str().ok()?));
         let range = range.filter(|_| !self.0.ignore_ranges.load(Ordering::Relaxed));
         let length = content.len() as u64;
-        let (status, start) = match range.map(|range| range.resolve(length).expect("within")) {
-            None => (StatusCode::OK, 0),
-            Some(range) => (StatusCode::PARTIAL_CONTENT, range.start),
+        let (status, sent) = match range.map(|range| range.resolve(length).expect("within")) {
+            None => (StatusCode::OK, 0..length),
+            Some(range) => (StatusCode::PARTIAL_CONTENT, range),
         };
-        let part = content.slice(usize::try_from(start).expect("small")..);
-        let mut response = Response::new(self.body(part, fault));
+        let at = |offset: u64| usize::try_from(offset).expect("small");
+        let mut response = Response::new(self.body(content.slice(at(sent.start)..at(sent.end)), fault));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length - start));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(sent.end - sent.start));
         if status == StatusCode::PARTIAL_CONTENT {
-            let told = content_range(&(start..length), length);
+            let told = content_range(&sent, length);
             headers.insert(header::CONTENT_RANGE, HeaderValue::try_from(told).expect("a header"));
         }
         response
@@ -157,7 +184,7 @@ impl Service for Scripted {
 impl Scripted {
     fn body(&self, mut part: Bytes, fault: Fault) -> Body {
         let limit = match fault {
-            Fault::None => part.len(),
+            Fault::None | Fault::Hang => part.len(),
             Fault::Flip(at) => {
                 let mut wrong = part.to_vec();
                 wrong[at] ^= 1;
@@ -170,10 +197,11 @@ impl Scripted {
         };
         let cut = limit < part.len();
         let stall = matches!(fault, Fault::Stall(_));
-        let shared = self.0.clone();
-        let state = (part.slice(..limit), shared);
+        let part_is_large = part.len() > 1 << 20;
+        let state = (part.slice(..limit), Answering::begin(&self.0));
         Body::stream(StreamBody::new(stream::unfold(Some(state), move |state| async move {
-            let (mut rest, shared) = state?;
+            let (mut rest, answering) = state?;
+            let shared = &answering.0;
             if rest.is_empty() {
                 if stall && cut {
                     std::future::pending::<()>().await;
@@ -183,9 +211,31 @@ impl Scripted {
                 let error = BodyError::Source("cut".into());
                 return cut.then_some((Err(error), None));
             }
-            let piece = rest.split_to(rest.len().min(16 * 1024));
+            let piece = rest.split_to(rest.len().min(if part_is_large { 256 * 1024 } else { 16 * 1024 }));
+            if let Some(nanos) =
+                (piece.len() as u64 * 1_000_000_000).checked_div(shared.speed.load(Ordering::Relaxed))
+            {
+                tokio::time::sleep(Duration::from_nanos(nanos)).await;
+            }
             shared.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            Some((Ok(Frame::data(piece)), Some((rest, shared))))
+            Some((Ok(Frame::data(piece)), Some((rest, answering))))
         })))
+    }
+}
+
+/// Counts an answer as long as it is under way.
+struct Answering(Arc<Shared>);
+
+impl Answering {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        let running = shared.running.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.most_running.fetch_max(running, Ordering::Relaxed);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

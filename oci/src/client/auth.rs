@@ -1,66 +1,34 @@
-//! Credentials and the token flow (distribution specification's token authentication; RFC 6750).
+//! What a registry has let us have so far, and what to do when it asks who we are (distribution specification's token
+//! authentication; RFC 6750).
+//!
+//! A token of a scope is asked for once, however many requests wait for it.
 
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use http::{
-    HeaderMap, HeaderValue, Method, Response,
-    header::{self, InvalidHeaderValue},
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared, WeakShared},
 };
-use http_body_util::{BodyExt as _, Limited};
+use http::{HeaderValue, Response, header};
 use hyper::body::Incoming;
-use serde::Deserialize;
-use url::Url;
 
 use super::{
-    Failure, FetchError,
-    send::{Scope, Sender, empty},
+    FetchError,
+    send::{Scope, Sender},
 };
 use crate::challenge::{Bearer, Challenge};
 
-/// A user name and a password or an access token.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user.
-    pub username: String,
-    /// The secret.
-    pub password: String,
-}
+/// Scopes whose tokens are kept. Beyond it all are forgotten and asked for anew.
+const MAX_TOKENS: usize = 2_000;
+/// How long the Basic header of a password file is used before the file is read again.
+const BASIC_LIFE: Duration = Duration::from_secs(60);
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({})", self.username)
-    }
-}
-
-impl Credentials {
-    fn basic(&self) -> HeaderValue {
-        let encoded = BASE64_STANDARD.encode(format!("{}:{}", self.username, self.password));
-        sensitive(&format!("Basic {encoded}")).expect("base64 is a header's text")
-    }
-}
-
-fn sensitive(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
-    let mut value = HeaderValue::from_str(text)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// Tokens are asked for again this long before they end, so that none ends on its way.
-const EARLY: Duration = Duration::from_secs(5);
-/// The life of a token whose service does not tell it (distribution specification: 60 s).
-const DEFAULT_LIFE: u64 = 60;
-/// The longest that a token is kept, in seconds, whatever its service promises: more may not fit into a clock.
-const MAX_LIFE: u64 = 24 * 3600;
-/// The longest answer of a token service that is read, in bytes.
-const TOKEN_LIMIT: usize = 256 * 1024;
-/// Scopes whose tokens are kept; beyond it all are forgotten and asked for anew.
-const MAX_TOKENS: usize = 10_000;
+type Asking = BoxFuture<'static, Result<HeaderValue, FetchError>>;
 
 /// What a registry has let us have so far.
 #[derive(Default)]
@@ -68,94 +36,115 @@ pub(super) struct Tokens(Mutex<Memory>);
 
 #[derive(Default)]
 struct Memory {
-    tokens: HashMap<Scope, (HeaderValue, Instant)>,
-    /// The registry asked for Basic.
-    basic: bool,
+    tokens: HashMap<Scope, Remembered>,
+    asking: HashMap<Scope, WeakShared<Asking>>,
+    /// What to send where the registry asked for Basic.
+    basic: Option<Remembered>,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    authorization: HeaderValue,
+    until: Instant,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tokens", self.memory().tokens.len())
+    }
 }
 
 impl Tokens {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What to send without having been asked.
-    pub(super) fn remembered(&self, scope: &Scope, credentials: Option<&Credentials>) -> Option<HeaderValue> {
-        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.basic {
-            return credentials.map(Credentials::basic);
-        }
-        let (token, until) = memory.tokens.get(scope)?;
-        (Instant::now() < *until).then(|| token.clone())
+    pub(super) fn remembered(&self, scope: &Scope) -> Option<HeaderValue> {
+        let memory = self.memory();
+        let remembered = memory.basic.as_ref().or_else(|| memory.tokens.get(scope))?;
+        (Instant::now() < remembered.until).then(|| remembered.authorization.clone())
     }
 
-    fn remember(&self, scope: &Scope, token: &HeaderValue, life: Duration) {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn remember(&self, scope: &Scope, authorization: HeaderValue, life: Duration) {
+        let now = Instant::now();
+        let mut memory = self.memory();
         if memory.tokens.len() >= MAX_TOKENS {
-            memory.tokens.clear();
+            memory.tokens.retain(|_, remembered| now < remembered.until);
+            if memory.tokens.len() >= MAX_TOKENS {
+                memory.tokens.clear();
+            }
         }
-        memory.tokens.insert(scope.clone(), (token.clone(), Instant::now() + life));
+        memory.tokens.insert(scope.clone(), Remembered { authorization, until: now + life });
     }
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
 }
 
 impl Sender {
-    /// What the challenge in `response` asks for; `None` where there is nothing (more) to offer.
+    /// What the challenge in `response` asks for; `None` where there is nothing (more) to offer. `sent` is what was refused.
     pub(super) async fn authorize(
-        &self,
+        self: &Arc<Self>,
         response: &Response<Incoming>,
         scope: &Scope,
+        sent: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, FetchError> {
-        let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
-        let mut challenges =
-            challenges.filter_map(|value| Challenge::parse(value.to_str().ok()?)).collect::<Vec<_>>();
-        challenges.sort_by_key(|challenge| *challenge == Challenge::Basic);
-        match challenges.into_iter().next() {
+        match challenge(response) {
             None => Ok(None),
-            Some(Challenge::Basic) => Ok(self.config.credentials.as_ref().map(|credentials| {
-                self.tokens.0.lock().unwrap_or_else(PoisonError::into_inner).basic = true;
-                credentials.basic()
-            })),
-            Some(Challenge::Bearer(bearer)) => self.token(&bearer, scope).await.map(Some),
+            Some(Challenge::Basic) => {
+                let basic = self.keeper.current().await?.basic();
+                let Some(basic) = basic.filter(|basic| Some(basic) != sent) else {
+                    self.tokens.memory().basic = None;
+                    return Ok(None);
+                };
+                let remembered =
+                    Remembered { authorization: basic.clone(), until: Instant::now() + BASIC_LIFE };
+                self.tokens.memory().basic = Some(remembered);
+                Ok(Some(basic))
+            }
+            Some(Challenge::Bearer(bearer)) => self.token(bearer, scope, sent).await.map(Some),
         }
     }
 
-    async fn token(&self, bearer: &Bearer, scope: &Scope) -> Result<HeaderValue, FetchError> {
-        let failed = |why: &str| FetchError::Failed(Failure::Token(why.to_owned()));
-        let mut url: Url =
-            bearer.realm.parse().map_err(|_invalid| failed("the registry names no token service"))?;
-        match (self.config.url.scheme(), url.scheme()) {
-            (_, "https") | ("http", "http") => {}
-            (_, "http") => return Err(failed("the registry names a token service without TLS")),
-            _ => return Err(failed("the registry names no token service")),
+    /// A token other than the one that was sent, asked for together with everybody who wants it now.
+    async fn token(
+        self: &Arc<Self>,
+        bearer: Bearer,
+        scope: &Scope,
+        sent: Option<&HeaderValue>,
+    ) -> Result<HeaderValue, FetchError> {
+        if let Some(newer) = self.tokens.remembered(scope).filter(|newer| Some(newer) != sent) {
+            return Ok(newer);
         }
-        let actions = if scope.push { "pull,push" } else { "pull" };
-        let wanted =
-            bearer.scope.clone().unwrap_or_else(|| format!("repository:{}:{actions}", scope.repository));
-        url.query_pairs_mut()
-            .extend_pairs(bearer.service.as_ref().map(|service| ("service", service)))
-            .append_pair("scope", &wanted);
-        let mut headers = HeaderMap::new();
-        if let Some(credentials) = &self.config.credentials {
-            headers.insert(header::AUTHORIZATION, credentials.basic());
-        }
-        let response = self.once(Method::GET, &url, headers, empty(), self.config.answer_timeout).await?;
-        if !response.status().is_success() {
-            return Err(failed(&format!("the token service answered {}", response.status())));
-        }
-        let body = Limited::new(response.into_body(), TOKEN_LIMIT).collect();
-        let body = tokio::time::timeout(self.config.answer_timeout, body).await;
-        let Ok(Ok(body)) = body else { return Err(failed("the token service's answer broke off")) };
-        let answer: TokenAnswer = serde_json::from_slice(&body.to_bytes())
-            .map_err(|_invalid| failed("the token service's answer is not JSON"))?;
-        let token =
-            answer.token.or(answer.access_token).ok_or_else(|| failed("the answer holds no token"))?;
-        let authorization = sensitive(&format!("Bearer {token}"))
-            .map_err(|_invalid| failed("the token has characters that no header can hold"))?;
-        let life = answer.expires_in.unwrap_or(DEFAULT_LIFE).min(MAX_LIFE);
-        let life = Duration::from_secs(life).saturating_sub(EARLY);
-        self.tokens.remember(scope, &authorization, life);
-        Ok(authorization)
+        self.asking(bearer, scope).await
     }
+
+    fn asking(self: &Arc<Self>, bearer: Bearer, scope: &Scope) -> Shared<Asking> {
+        let mut memory = self.tokens.memory();
+        let running = memory.asking.get(scope).and_then(WeakShared::upgrade);
+        if let Some(running) = running.filter(|running| running.peek().is_none()) {
+            return running;
+        }
+        let (sender, scope_of_token) = (self.clone(), scope.clone());
+        let asking = async move {
+            let wanted = bearer.scope.clone().unwrap_or_else(|| scope_of_token.wanted());
+            let token = sender.fetch_token(&bearer, Some(&wanted)).await?;
+            sender.tokens.remember(&scope_of_token, token.authorization.clone(), token.life);
+            Ok(token.authorization)
+        };
+        let asking: Asking = Box::pin(asking);
+        let asking = asking.shared();
+        memory.asking.retain(|_, running| running.upgrade().is_some());
+        if let Some(running) = asking.downgrade() {
+            memory.asking.insert(scope.clone(), running);
+        }
+        asking
+    }
+}
+
+/// How the registry wants to be asked: a token rather than Basic, where it takes both.
+pub(super) fn challenge(response: &Response<Incoming>) -> Option<Challenge> {
+    let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
+    let mut challenges =
+        challenges.filter_map(|value| Challenge::parse(value.to_str().ok()?)).collect::<Vec<_>>();
+    challenges.sort_by_key(|challenge| *challenge == Challenge::Basic);
+    challenges.into_iter().next()
 }

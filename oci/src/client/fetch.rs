@@ -1,6 +1,6 @@
 //! Manifests and blobs out of a registry.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Client, Failure, FetchError, Silence,
+    rate::retry_after,
     send::{Call, Scope},
 };
 use crate::{
@@ -45,9 +46,11 @@ pub struct FetchedManifest {
 pub struct BlobAnswer {
     /// The offset of the first byte that will come: what was asked for, or 0 where the registry ignores ranges.
     pub offset: u64,
+    /// Behind the last byte that will come, where only a part comes.
+    pub end: Option<u64>,
     /// The length of the whole blob in bytes, where the registry told it.
     pub length: Option<u64>,
-    /// The bytes. They are not verified, and there is no deadline on them.
+    /// The bytes, in pieces of at most [`LARGEST_PIECE`](super::LARGEST_PIECE). They are not verified, and there is no deadline on them.
     pub body: Incoming,
 }
 
@@ -102,8 +105,8 @@ impl Client {
         }
         let text = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let media_type = text("content-type");
-        if media_type.as_deref().is_some_and(is_web_page) {
-            return Err(Failure::Unreadable("a web page came in place of a manifest").into());
+        if is_page(response.headers()) {
+            return Err(page());
         }
         let told: Option<Digest> = text("docker-content-digest").and_then(|d| d.parse().ok());
         let bytes = self.read(response, self.0.config.manifest_limit).await?;
@@ -133,13 +136,14 @@ impl Client {
         let response = self.call(Method::HEAD, &path, repository, as_it_is(), timeout).await?;
         match response.status() {
             StatusCode::OK if is_encoded(response.headers()) => Err(other_encoding()),
+            StatusCode::OK if is_page(response.headers()) => Err(page()),
             StatusCode::OK => Ok(content_length(response.headers())),
-            StatusCode::NOT_FOUND => self.blob(repository, digest, 0).await.map(|answer| answer.length),
+            StatusCode::NOT_FOUND => self.blob(repository, digest, 0, None).await.map(|answer| answer.length),
             _ => Err(not_ok(response, timeout).await),
         }
     }
 
-    /// Begins to fetch a blob from `offset` on.
+    /// Begins to fetch a blob from `offset` on, to `end` if one is given. The registry may send more, or less, of it.
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -148,10 +152,12 @@ impl Client {
         repository: &RepositoryName,
         digest: &Digest,
         offset: u64,
+        end: Option<u64>,
     ) -> Result<BlobAnswer, FetchError> {
         let mut headers = as_it_is();
-        if offset > 0 {
-            let range = HeaderValue::try_from(format!("bytes={offset}-"));
+        if offset > 0 || end.is_some() {
+            let last = end.map(|end| end.saturating_sub(1).to_string()).unwrap_or_default();
+            let range = HeaderValue::try_from(format!("bytes={offset}-{last}"));
             headers.insert(header::RANGE, range.expect("digits are a header's text"));
         }
         let timeout = self.0.config.answer_timeout;
@@ -159,16 +165,22 @@ impl Client {
         let response = self.call(Method::GET, &path, repository, headers, timeout).await?;
         match response.status() {
             _ if is_encoded(response.headers()) => Err(other_encoding()),
+            StatusCode::OK if is_page(response.headers()) => Err(page()),
             StatusCode::OK => {
                 let length = content_length(response.headers());
-                Ok(BlobAnswer { offset: 0, length, body: response.into_body() })
+                Ok(BlobAnswer { offset: 0, end: None, length, body: response.into_body() })
             }
             StatusCode::PARTIAL_CONTENT => {
                 let range = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
                 let range = range.and_then(ContentRange::parse).filter(|range| range.range.start == offset);
                 let range =
                     range.ok_or(Failure::Unreadable("another part of the blob came than was asked for"))?;
-                Ok(BlobAnswer { offset, length: range.length, body: response.into_body() })
+                Ok(BlobAnswer {
+                    offset,
+                    end: Some(range.range.end),
+                    length: range.length,
+                    body: response.into_body(),
+                })
             }
             _ => Err(not_ok(response, timeout).await),
         }
@@ -260,8 +272,14 @@ fn other_encoding() -> FetchError {
     Failure::Unreadable("the blob came in another encoding").into()
 }
 
-fn is_web_page(media_type: &str) -> bool {
-    media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/html"))
+pub(super) fn is_page(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.and_then(|media_type| media_type.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/html"))
+}
+
+fn page() -> FetchError {
+    Failure::Unreadable("a web page came in place of what was asked for").into()
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -295,9 +313,8 @@ async fn not_ok(response: Response<Incoming>, timeout: Duration) -> FetchError {
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Refused(status).into(),
         StatusCode::TOO_MANY_REQUESTS => {
-            let seconds =
-                response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-            Failure::RateLimited { retry_after: seconds.map(Duration::from_secs) }.into()
+            let retry_after = retry_after(response.headers(), SystemTime::now());
+            Failure::RateLimited { retry_after }.into()
         }
         _ => Failure::Status(status).into(),
     }

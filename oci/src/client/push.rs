@@ -106,13 +106,12 @@ impl Client {
         body: SendBody,
     ) -> Result<Response<Incoming>, FetchError> {
         let scope = Scope { repository: repository.to_string(), push: true };
-        let credentials = self.0.config.credentials.as_ref();
-        let mut authorization = self.0.tokens.remembered(&scope, credentials);
+        let mut authorization = self.0.tokens.remembered(&scope);
         let timeout = self.0.config.answer_timeout;
         if authorization.is_none() {
             let probe = self.0.once(Method::GET, &self.0.url(""), HeaderMap::new(), empty(), timeout).await?;
             if probe.status() == StatusCode::UNAUTHORIZED {
-                authorization = self.0.authorize(&probe, &scope).await?;
+                authorization = self.0.authorize(&probe, &scope, None).await?;
             }
         }
         if let Some(authorization) = authorization
@@ -121,7 +120,7 @@ impl Client {
             headers.insert(header::AUTHORIZATION, authorization);
         }
         // The answer comes when the body is through, however long that takes: progress is the body's affair.
-        Ok(self.0.once(method, url, headers, body, PUSH_TIMEOUT).await?)
+        self.0.once(method, url, headers, body, PUSH_TIMEOUT).await
     }
 }
 

@@ -1,26 +1,31 @@
 //! One request to a registry: connection, token, redirects, and what kind of answer it was.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy,
     rt::{TokioExecutor, TokioTimer},
-};
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
 };
 use url::Url;
 
-use super::{ClientConfig, Failure, FetchError, InvalidClient, Silence, auth::Tokens};
+use super::{
+    ClientConfig, Failure, FetchError, InvalidClient, Silence,
+    auth::Tokens,
+    connect::{self, Connector},
+    credentials::Keeper,
+    guard::Forbidden,
+    rate::Rate,
+};
 
 /// Redirects followed for one request: a registry needs one, to its object storage.
 const MAX_REDIRECTS: usize = 5;
+/// The largest piece in which bytes of a blob come. Smaller ones cost more system calls, larger ones more memory for each
+/// request that runs.
+pub const LARGEST_PIECE: usize = 256 << 10;
 /// Idle connections kept to one host.
 const IDLE_CONNECTIONS: usize = 32;
 
@@ -28,8 +33,11 @@ pub(super) type SendBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send
 
 pub(super) struct Sender {
     pub(super) config: ClientConfig,
-    http: legacy::Client<HttpsConnector<HttpConnector>, SendBody>,
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    http: legacy::Client<Connector, SendBody>,
     pub(super) tokens: Tokens,
+    pub(super) keeper: Keeper,
+    pub(super) rate: Rate,
 }
 
 /// What a request is about, as the token service wants to hear it.
@@ -37,6 +45,14 @@ pub(super) struct Sender {
 pub(super) struct Scope {
     pub(super) repository: String,
     pub(super) push: bool,
+}
+
+impl Scope {
+    /// As a token service reads it.
+    pub(super) fn wanted(&self) -> String {
+        let actions = if self.push { "pull,push" } else { "pull" };
+        format!("repository:{}:{actions}", self.repository)
+    }
 }
 
 pub(super) struct Call<'a> {
@@ -53,23 +69,15 @@ impl Sender {
         if !http_or_https || config.url.host_str().is_none() {
             return Err(InvalidClient::Url(config.url));
         }
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(config.connect_timeout));
-        tcp.set_keepalive(Some(Duration::from_secs(30)));
-        let tls = tls(&config)?;
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let tls = connect::tls_of(&config)?;
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(connector);
-        Ok(Self { config, http, tokens: Tokens::default() })
+            .http1_read_buf_exact_size(LARGEST_PIECE)
+            .build(connect::connector(&config, tls.clone()));
+        let keeper = Keeper::new(config.credentials.clone());
+        Ok(Self { config, tls, http, tokens: Tokens::default(), keeper, rate: Rate::default() })
     }
 
     /// The URL of `path`, which begins behind `/v2/`.
@@ -84,14 +92,13 @@ impl Sender {
     ///
     /// # Errors
     /// No answer, or redirects without end. A status is no error here.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Response<Incoming>, FetchError> {
-        let mut authorization = self.tokens.remembered(call.scope, self.config.credentials.as_ref());
-        let response = self.follow(&call, authorization.as_ref()).await?;
+    pub(super) async fn send(self: &Arc<Self>, call: Call<'_>) -> Result<Response<Incoming>, FetchError> {
+        let sent = self.tokens.remembered(call.scope);
+        let response = self.follow(&call, sent.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        authorization = self.authorize(&response, call.scope).await?;
-        match authorization {
+        match self.authorize(&response, call.scope, sent.as_ref()).await? {
             Some(authorization) => self.follow(&call, Some(&authorization)).await,
             None => Ok(response),
         }
@@ -112,6 +119,9 @@ impl Sender {
             }
             let response =
                 self.once(call.method.clone(), &url, headers, empty(), call.answer_timeout).await?;
+            if url.origin() == call.url.origin() {
+                self.rate.note(response.headers());
+            }
             if response.status() == StatusCode::UNAUTHORIZED && url.origin() != call.url.origin() {
                 // Its challenge is not the registry's: the realm that it names would get the credentials.
                 return Err(Failure::Refused(response.status()).into());
@@ -142,7 +152,10 @@ impl Sender {
         headers: HeaderMap,
         body: SendBody,
         timeout: Duration,
-    ) -> Result<Response<Incoming>, Silence> {
+    ) -> Result<Response<Incoming>, FetchError> {
+        if let Some(guard) = &self.config.guard {
+            guard.check(&self.config.url, url).map_err(Failure::Forbidden)?;
+        }
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() =
@@ -151,42 +164,38 @@ impl Sender {
         request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         match tokio::time::timeout(timeout, self.http.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Silence::Unreachable(innermost(&error))),
-            Err(_elapsed) => Err(Silence::NoAnswer(timeout)),
+            Ok(Err(error)) => Err(self.unanswered(&error)),
+            Err(_elapsed) => Err(Silence::NoAnswer(timeout).into()),
         }
     }
+
+    /// Why no answer came: the cause that a person can act on, "connection refused", not "client error (Connect)".
+    fn unanswered(&self, error: &legacy::Error) -> FetchError {
+        let mut cause: &(dyn std::error::Error + 'static) = error;
+        loop {
+            if let Some(io) = cause.downcast_ref::<io::Error>() {
+                if let Some(forbidden) = forbidden(io) {
+                    return Failure::Forbidden(forbidden).into();
+                }
+                if error.is_connect() && io.kind() == io::ErrorKind::TimedOut {
+                    return Silence::NoConnection(self.config.connect_timeout).into();
+                }
+            }
+            match cause.source() {
+                Some(source) => cause = source,
+                None => return Silence::Unreachable(cause.to_string()).into(),
+            }
+        }
+    }
+}
+
+/// What a guard said where the connection was to be made.
+pub(super) fn forbidden(error: &io::Error) -> Option<Forbidden> {
+    error.get_ref()?.downcast_ref::<Forbidden>().cloned()
 }
 
 const USER_AGENT: &str = concat!("roadstead/", env!("CARGO_PKG_VERSION"));
 
 pub(super) fn empty() -> SendBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-/// The cause that a person can act on: "connection refused", not "client error (Connect)".
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, InvalidClient> {
-    let mut roots = RootCertStore::empty();
-    if config.url.scheme() == "https" {
-        // A certificate of the system that cannot be read is not this registry's fault: the handshake will tell.
-        let native = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(native.certs);
-    }
-    for certificate in CertificateDer::pem_slice_iter(&config.extra_roots) {
-        let unreadable = |why: String| InvalidClient::Roots { url: config.url.clone(), why };
-        let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-        roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = versions.expect("the provider supports TLS 1.2 and 1.3");
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

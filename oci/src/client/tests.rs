@@ -1,7 +1,10 @@
 //! The client against registries that say what a test tells them to: tokens, redirects, ranges, and every way to lie.
 
 mod answers;
+mod credentials;
+mod guarded;
 mod lies;
+mod probes;
 mod ranges;
 mod redirects;
 mod scripted;
@@ -11,7 +14,9 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 
-use super::{BlobAnswer, Client, ClientConfig, Credentials, Failure, FetchError, FetchedManifest, Silence};
+use super::{
+    BlobAnswer, Client, ClientConfig, Credentials, Failure, FetchError, FetchedManifest, Secret, Silence,
+};
 use crate::{
     digest::Digest,
     name::{Reference, RepositoryName},
@@ -38,7 +43,7 @@ fn impatient(registry: &Registry) -> Client {
 }
 
 fn user() -> Credentials {
-    Credentials { username: "ship".into(), password: "harbour".into() }
+    Credentials::Password { username: "ship".into(), password: Secret::Given("harbour".into()) }
 }
 
 fn with_user(registry: &Registry) -> Client {
@@ -58,7 +63,7 @@ async fn manifest(client: &Client) -> Result<FetchedManifest, FetchError> {
 }
 
 async fn blob(client: &Client, offset: u64) -> Result<BlobAnswer, FetchError> {
-    client.blob(&repository(), &Digest::sha256(b"blob"), offset).await
+    client.blob(&repository(), &Digest::sha256(b"blob"), offset, None).await
 }
 
 /// The bytes of a blob's answer; an error where the body broke off.

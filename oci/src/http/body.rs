@@ -33,14 +33,16 @@ pub enum BodyError {
 }
 
 /// The body of an answer.
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    watch: Option<Box<dyn Watch>>,
+}
 
 enum Kind {
     Empty,
     Full(Bytes),
     File(FileBody),
     Stream(UnsyncBoxBody<Bytes, BodyError>),
-    Watched(Box<Body>, Box<dyn Watch>),
 }
 
 /// Is told how a body fares, and dropped when it has been sent or its client has gone: a count of bytes, a lease.
@@ -52,28 +54,35 @@ pub trait Watch: Send {
 impl Body {
     /// No bytes.
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Kind::Empty.into()
     }
 
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Full(bytes.into()))
+        Kind::Full(bytes.into()).into()
     }
 
-    /// The bytes of `file` in `range`, read as the client takes them.
+    /// The bytes of `file` in `range`, read as the client takes them. While memory is short the next frame comes when the last one
+    /// was dropped, so whoever wants them together copies them ([`collect`]).
     pub fn file(file: Arc<File>, range: Range<u64>) -> Self {
-        Self(Kind::File(FileBody::new(file, range)))
+        Kind::File(FileBody::new(file, range)).into()
     }
 
     /// Any other source.
     pub fn stream(body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
-        Self(Kind::Stream(body.boxed_unsync()))
+        Kind::Stream(body.boxed_unsync()).into()
     }
 
-    /// Has `watch` told of every piece.
+    /// Has `watch` told of every piece, in place of one that was told before.
     #[must_use]
     pub fn watched(self, watch: impl Watch + 'static) -> Self {
-        Self(Kind::Watched(Box::new(self), Box::new(watch)))
+        Self { watch: Some(Box::new(watch)), ..self }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, watch: None }
     }
 }
 
@@ -91,39 +100,35 @@ impl http_body::Body for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().0 {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::File(body) => Pin::new(body).poll_frame(cx),
-            Kind::Stream(body) => Pin::new(body).poll_frame(cx),
-            Kind::Watched(body, watch) => {
-                let frame = ready!(Pin::new(&mut **body).poll_frame(cx));
-                if let Some(Ok(frame)) = &frame {
-                    watch.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
-                }
-                Poll::Ready(frame)
-            }
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
+            Kind::Empty => None,
+            Kind::Full(bytes) if bytes.is_empty() => None,
+            Kind::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Kind::File(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Kind::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        if let (Some(watch), Some(Ok(frame))) = (&mut this.watch, &frame) {
+            watch.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::File(body) => body.is_end_stream(),
             Kind::Stream(body) => body.is_end_stream(),
-            Kind::Watched(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::File(body) => body.size_hint(),
             Kind::Stream(body) => body.size_hint(),
-            Kind::Watched(body, _) => http_body::Body::size_hint(&**body),
         }
     }
 }
@@ -291,5 +296,13 @@ impl<F: FnOnce(bool) + Unpin> Drop for Observed<F> {
 /// # Errors
 /// The body failed, or is longer.
 pub async fn collect(body: Body, limit: usize) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(Limited::new(body, limit).collect().await?.to_bytes())
+    let mut body = Limited::new(body, limit);
+    let mut whole = Vec::new();
+    // Each piece is copied: a file's frames are waited for while they are held.
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.into())
 }

@@ -1,7 +1,8 @@
 //! A range of a file as the body of an answer.
 //!
 //! What lies in the page cache is read on the spot (`RWF_NOWAIT`), so that a hit costs no change of threads; what does
-//! not is read on the blocking pool. A body owns at most two buffers and reads no further than its client takes.
+//! not is read on the blocking pool. Memory is bounded for all bodies together (`frames`), and none reads further than its
+//! client takes.
 
 use std::{
     fs::File,
@@ -9,7 +10,7 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt as _,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -18,10 +19,12 @@ use http_body::{Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
 
-use super::body::BodyError;
+use super::{
+    body::BodyError,
+    frames::{Buffer, Share},
+};
 
-/// The most bytes of one frame. Smaller ones pay for more system calls, larger ones fall out of the processor's cache.
-pub const FRAME_BYTES: usize = 256 * 1024;
+pub use super::frames::FRAME_BYTES;
 
 /// See the module.
 #[derive(Debug)]
@@ -62,41 +65,17 @@ impl FileBody {
     }
 }
 
-/// Reads a file frame by frame into buffers that come back to it when their bytes are sent.
+/// Reads a file frame by frame. While memory is short it waits with a frame until its last one has been sent.
 #[derive(Clone, Debug)]
 pub struct FrameReader {
     file: Arc<File>,
-    spare: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-/// Buffers kept for the next frames: one being sent, one being read.
-const SPARE_BUFFERS: usize = 2;
-
-struct Buffer {
-    bytes: Vec<u8>,
-    filled: usize,
-    home: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.filled]
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let mut spare = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_BUFFERS {
-            spare.push(std::mem::take(&mut self.bytes));
-        }
-    }
+    share: Share,
 }
 
 impl FrameReader {
     /// A reader of `file`.
     pub fn new(file: Arc<File>) -> Self {
-        Self { file, spare: Arc::default() }
+        Self { file, share: Share::new() }
     }
 
     /// The next frame of `range`, which must not be empty. `reading` holds a read that has gone to the blocking pool,
@@ -108,11 +87,12 @@ impl FrameReader {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Bytes, BodyError>> {
         if reading.is_none() {
-            match self.read_cached(range.clone()) {
-                Some(result) => return Poll::Ready(result),
-                None => {
+            let buffer = ready!(self.share.poll_buffer(frame_len(&range), cx));
+            match self.read_cached(buffer, range.start) {
+                Ok(result) => return Poll::Ready(result),
+                Err(buffer) => {
                     let this = self.clone();
-                    *reading = Some(tokio::task::spawn_blocking(move || this.read(range)));
+                    *reading = Some(tokio::task::spawn_blocking(move || this.read(buffer, range.start)));
                 }
             }
         }
@@ -131,47 +111,32 @@ impl FrameReader {
         std::future::poll_fn(|cx| self.poll_read(&mut reading, range.clone(), cx)).await
     }
 
-    /// What the page cache holds of the frame; `None` where the disk would have to be asked.
-    fn read_cached(&self, range: Range<u64>) -> Option<Result<Bytes, BodyError>> {
-        let mut buffer = self.buffer(&range);
+    /// What the page cache holds of the frame; the buffer again where the disk would have to be asked.
+    fn read_cached(&self, mut buffer: Buffer, at: u64) -> Result<Result<Bytes, BodyError>, Buffer> {
         let count = {
-            let mut slices = [IoSliceMut::new(&mut buffer.bytes[..frame_len(&range)])];
-            rustix::io::preadv2(&*self.file, &mut slices, range.start, ReadWriteFlags::NOWAIT)
+            let mut slices = [IoSliceMut::new(buffer.wanted())];
+            rustix::io::preadv2(&*self.file, &mut slices, at, ReadWriteFlags::NOWAIT)
         };
         match count {
-            Ok(0) => Some(Err(BodyError::Short)),
-            Ok(count) => {
-                buffer.filled = count;
-                Some(Ok(Bytes::from_owner(buffer)))
-            }
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => None,
-            Err(error) => Some(Err(BodyError::Read(error.into()))),
+            Ok(0) => Ok(Err(BodyError::Short)),
+            Ok(count) => Ok(Ok(buffer.filled(count))),
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Err(buffer),
+            Err(error) => Ok(Err(BodyError::Read(error.into()))),
         }
     }
 
-    fn read(&self, range: Range<u64>) -> Result<Bytes, BodyError> {
-        let mut buffer = self.buffer(&range);
-        let wanted = frame_len(&range);
-        while buffer.filled < wanted {
-            let at = range.start + buffer.filled as u64;
-            match self.file.read_at(&mut buffer.bytes[buffer.filled..wanted], at) {
+    fn read(&self, mut buffer: Buffer, at: u64) -> Result<Bytes, BodyError> {
+        let wanted = buffer.wanted();
+        let mut filled = 0;
+        while filled < wanted.len() {
+            match self.file.read_at(&mut wanted[filled..], at + filled as u64) {
                 Ok(0) => return Err(BodyError::Short),
-                Ok(count) => buffer.filled += count,
+                Ok(count) => filled += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Bytes::from_owner(buffer))
-    }
-
-    fn buffer(&self, range: &Range<u64>) -> Buffer {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let wanted = frame_len(range);
-        let bytes = match spare {
-            Some(bytes) if bytes.len() >= wanted => bytes,
-            _ => vec![0; wanted],
-        };
-        Buffer { bytes, filled: 0, home: self.spare.clone() }
+        Ok(buffer.filled(filled))
     }
 }
 

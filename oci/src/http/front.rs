@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    io::Write as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -22,8 +23,8 @@ use prometheus_client::{
 use serde::Serialize;
 
 use super::{
-    Body, RequestBody, body::Observed, connection::Phase, empty_response, error_response, json_response,
-    server::Client,
+    Body, RequestBody, body::Observed, connection::Busy, door::Door, empty_response, error_response,
+    json_response, session::Client, tls::Tls,
 };
 use crate::error::{ApiError, ErrorCode};
 
@@ -55,6 +56,14 @@ pub struct Check {
     pub state: Result<(), String>,
     /// Whether the node cannot serve while it fails.
     pub required: bool,
+}
+
+/// What a connection knows of a request that came on it.
+pub(super) struct Call {
+    pub(super) client: Client,
+    pub(super) idle: Duration,
+    pub(super) door: Door,
+    pub(super) busy: Busy,
 }
 
 /// Put into an answer's extensions by the service: the route's name for metrics and logs.
@@ -110,6 +119,7 @@ pub struct Front<S> {
     registry: Registry,
     metrics: FrontMetrics,
     draining: AtomicBool,
+    tls: Option<Arc<Tls>>,
     ids: RequestIds,
     since: Mutex<HashMap<&'static str, (bool, SystemTime)>>,
     served: Mutex<HashMap<RequestLabels, Counter>>,
@@ -129,10 +139,17 @@ impl<S: Service> Front<S> {
             registry,
             metrics,
             draining: AtomicBool::new(false),
+            tls: None,
             ids: RequestIds::new(),
             since: Mutex::default(),
             served: Mutex::default(),
         }
+    }
+
+    /// Lets `/readyz` tell of the certificate that clients are shown.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// From now on `/readyz` says that this node is going away.
@@ -143,21 +160,20 @@ impl<S: Service> Front<S> {
     pub(super) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: Client,
-        idle: Duration,
-        phase: Phase,
+        call: Call,
     ) -> Result<Response<Observed<impl FnOnce(bool) + Unpin>>, std::convert::Infallible> {
         let began = Instant::now();
+        let Call { client, idle, door, busy } = call;
         let (mut parts, incoming) = request.into_parts();
         let id = self.ids.of(&parts.headers);
-        let refused = malformed(&parts);
+        let refused = name_host(&mut parts).err();
         parts.extensions.insert(client);
         parts.extensions.insert(id.clone());
-        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let (method, uri, version) = (parts.method.clone(), parts.uri.clone(), parts.version);
         let running = Running::begin(&self.metrics.running);
         let mut response = match refused {
             Some(error) => error_response(&error),
-            None => self.route(Request::from_parts(parts, RequestBody::new(incoming, idle))).await,
+            None => self.route(Request::from_parts(parts, RequestBody::new(incoming, idle)), door).await,
         };
         response.headers_mut().insert(X_REQUEST_ID.clone(), id.0.clone());
         let route = response.extensions().get::<RouteLabel>().map_or("other", |label| label.0);
@@ -165,14 +181,16 @@ impl<S: Service> Front<S> {
         self.count(route, status);
         Ok(response.map(|body| {
             Observed::new(body, move |whole| {
-                phase.answer_is_over();
-                drop(running);
-                log(&Line { method, path: uri.path(), status, id: &id, client, began, whole });
+                drop((busy, running));
+                log(&Line { method, path: uri.path(), version, status, id: &id, client, began, whole });
             })
         }))
     }
 
-    async fn route(&self, request: Request<RequestBody>) -> Response<Body> {
+    async fn route(&self, request: Request<RequestBody>, door: Door) -> Response<Body> {
+        if !door.leads_to(request.uri().path()) {
+            return error_response(&ErrorCode::NotFound.error("there is nothing at this path of this port"));
+        }
         let reading = matches!(*request.method(), Method::GET | Method::HEAD);
         let (label, response) = match request.uri().path() {
             "/livez" if reading => ("livez", text("text/plain", "ok\n".to_owned())),
@@ -195,6 +213,7 @@ impl<S: Service> Front<S> {
 
     async fn readiness(&self) -> Response<Body> {
         let mut checks = self.service.checks().await;
+        checks.extend(self.tls.as_ref().map(|tls| tls.check()));
         let draining = self.draining.load(Ordering::Relaxed);
         checks.push(Check {
             name: "accepting",
@@ -276,33 +295,45 @@ fn text(content_type: &'static str, page: String) -> Response<Body> {
     response
 }
 
-/// What hyper lets through and RFC 9112 (section 3.2) does not.
-fn malformed(parts: &http::request::Parts) -> Option<ApiError> {
+/// Makes every request say its host in the Host header, once, whatever it is spoken in. Refuses what hyper lets through, and
+/// RFC 9112 (section 3.2) and RFC 9113 (section 8.3.1) do not.
+fn name_host(parts: &mut http::request::Parts) -> Result<(), ApiError> {
+    let bad = |message: &'static str| Err(ErrorCode::BadRequest.error(message));
+    let authority = parts.uri.authority().filter(|_| parts.version == Version::HTTP_2);
+    if let Some(authority) = authority {
+        let named = HeaderValue::from_str(authority.as_str());
+        let Ok(named) = named else { return bad("the request's authority is not a host") };
+        if parts.headers.get_all(header::HOST).iter().any(|host| host != named) {
+            return bad("the Host header and the request's authority differ");
+        }
+        parts.headers.insert(header::HOST, named);
+    }
     let hosts = parts.headers.get_all(header::HOST).iter().count();
-    if parts.version == Version::HTTP_11 && hosts != 1 {
-        return Some(ErrorCode::BadRequest.error("the request must have exactly one Host header"));
+    if matches!(parts.version, Version::HTTP_11 | Version::HTTP_2) && hosts != 1 {
+        return bad("the request must have exactly one Host header");
     }
-    if parts
-        .headers
-        .get(header::HOST)
-        .is_some_and(|host| host.to_str().is_err() || host.as_bytes().contains(&b'@'))
-    {
-        return Some(ErrorCode::BadRequest.error("the Host header is not a host"));
+    if has_no_host(&parts.headers) {
+        return bad("the Host header is not a host");
     }
-    None
+    Ok(())
+}
+
+fn has_no_host(headers: &HeaderMap) -> bool {
+    headers.get(header::HOST).is_some_and(|host| host.to_str().is_err() || host.as_bytes().contains(&b'@'))
 }
 
 /// Makes ids that no other request has: random for the process, counted within it.
 #[derive(Debug)]
 struct RequestIds {
-    process: u64,
+    /// Sixteen hex digits and a dash.
+    process: String,
     next: AtomicU64,
 }
 
 impl RequestIds {
     fn new() -> Self {
         let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
-        Self { process: high, next: AtomicU64::new(1) }
+        Self { process: format!("{high:016x}-"), next: AtomicU64::new(1) }
     }
 
     /// The client's own id where it is presentable, so that a request is found again across systems.
@@ -313,8 +344,12 @@ impl RequestIds {
         };
         let given = headers.get(&X_REQUEST_ID).filter(presentable).cloned();
         RequestId(given.unwrap_or_else(|| {
-            let text = format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed));
-            HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).expect("hex digits and a dash")
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let mut text = [0; 33];
+            let mut rest = &mut text[..];
+            let written = write!(rest, "{}{number:x}", self.process).map(|()| rest.len());
+            let length = text.len() - written.expect("17 bytes and 16 digits at the most");
+            HeaderValue::from_bytes(&text[..length]).expect("hex digits and a dash")
         }))
     }
 }
@@ -322,6 +357,7 @@ impl RequestIds {
 struct Line<'a> {
     method: Method,
     path: &'a str,
+    version: Version,
     status: StatusCode,
     id: &'a RequestId,
     client: Client,
@@ -334,7 +370,7 @@ fn log(line: &Line<'_>) {
         ($level:ident) => {
             tracing::$level!(
                 method = %line.method, path = line.path, status = line.status.as_u16(), request_id = %line.id,
-                client = %line.client.remote, whole = line.whole, took = ?line.began.elapsed(), "request"
+                client = %line.client.remote, protocol = ?line.version, whole = line.whole, took = ?line.began.elapsed(), "request"
             )
         };
     }

@@ -1,4 +1,5 @@
-//! A server of HTTP/1.1: listens, bounds what clients can hold, and drains when it is told to stop.
+//! A server: listens, bounds how many clients there are, and drains when it is told to stop. What happens on a connection is
+//! in `session`.
 
 use std::{
     io,
@@ -7,9 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Request;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -19,8 +17,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    connection::{Connection, Phase},
+    door::Door,
     front::{Front, Service},
+    session::{Client, Serving},
+    tls::Tls,
 };
 use crate::settings::Span;
 
@@ -28,10 +28,11 @@ use crate::settings::Span;
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// A client that has not finished sending the head of its request after this time is dropped.
+    /// A client that has not finished sending the head of its request after this time is dropped. A TLS handshake before
+    /// it counts.
     pub header_timeout: Span,
     /// A client that sends nothing between two requests, pauses inside a body, or takes no byte of its answer for this
-    /// long, is dropped.
+    /// long, is dropped. A stream of HTTP/2 whose client does not take 16 KiB of its answer in this time is reset.
     pub idle_timeout: Span,
     /// How many client connections may be open at once. One more is answered 503 and closed.
     pub connections: u32,
@@ -49,25 +50,16 @@ impl Default for Limits {
 
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: u32 = 4096;
-/// The largest head of a request, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
 /// After `accept` failed (no file descriptors left, for example), it is tried again after this time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Both ends of a client's connection; an extension of every request.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// The client's address.
-    pub remote: SocketAddr,
-    /// The address of ours that it reached.
-    pub local: SocketAddr,
-}
 
 /// A bound server that does not serve yet.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<TcpListener>,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
+    door: Door,
 }
 
 impl Server {
@@ -85,7 +77,20 @@ impl Server {
             };
             listener().map_err(|error| BindError { address: *address, error })
         };
-        Ok(Self { listeners: listen.iter().map(bind).collect::<Result<_, _>>()?, limits })
+        let listeners = listen.iter().map(bind).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, limits, tls: None, door: Door::Everything })
+    }
+
+    /// Speaks TLS, where there is a certificate.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Answers only what is to be had at `door`.
+    #[must_use]
+    pub fn at_door(self, door: Door) -> Self {
+        Self { door, ..self }
     }
 
     /// The addresses that it listens on.
@@ -97,18 +102,21 @@ impl Server {
     pub async fn serve<S: Service>(self, front: Arc<Front<S>>, stop: CancellationToken, drain: Duration) {
         let tasks = TaskTracker::new();
         let end = CancellationToken::new();
-        let slots = Arc::new(Semaphore::new(self.limits.connections as usize));
+        let acceptor = Acceptor {
+            slots: Arc::new(Semaphore::new(self.limits.connections as usize)),
+            serving: Arc::new(Serving {
+                front,
+                limits: self.limits,
+                tls: self.tls,
+                door: self.door,
+                stop,
+                end: end.clone(),
+                tasks: tasks.clone(),
+            }),
+        };
         let mut acceptors = tokio::task::JoinSet::new();
         for listener in self.listeners {
-            let serving = Serving {
-                front: front.clone(),
-                limits: self.limits.clone(),
-                stop: stop.clone(),
-                end: end.clone(),
-                slots: slots.clone(),
-                tasks: tasks.clone(),
-            };
-            acceptors.spawn(serving.accept(listener));
+            acceptors.spawn(acceptor.clone().accept(listener));
         }
         acceptors.join_all().await;
         tasks.close();
@@ -131,21 +139,23 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-struct Serving<S> {
-    front: Arc<Front<S>>,
-    limits: Limits,
-    stop: CancellationToken,
-    end: CancellationToken,
+struct Acceptor<S> {
     slots: Arc<Semaphore>,
-    tasks: TaskTracker,
+    serving: Arc<Serving<S>>,
 }
 
-impl<S: Service> Serving<S> {
+impl<S> Clone for Acceptor<S> {
+    fn clone(&self) -> Self {
+        Self { slots: self.slots.clone(), serving: self.serving.clone() }
+    }
+}
+
+impl<S: Service> Acceptor<S> {
     /// Accepts until told to stop; the listener closes when it returns.
     async fn accept(self, listener: TcpListener) {
         loop {
             let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.serving.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -160,7 +170,10 @@ impl<S: Service> Serving<S> {
 
     fn admit(&self, stream: TcpStream, remote: SocketAddr) {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            refuse(&stream);
+            // A client that waits for TLS could not read it.
+            if self.serving.tls.is_none() {
+                refuse(&stream);
+            }
             return;
         };
         let local = match stream.local_addr().and_then(|local| stream.set_nodelay(true).map(|()| local)) {
@@ -170,46 +183,14 @@ impl<S: Service> Serving<S> {
                 return;
             }
         };
-        let client = Client { remote, local };
-        let connection = self.connection(stream, client);
-        let end = self.end.clone();
-        self.tasks.spawn(async move {
+        let serving = self.serving.clone();
+        self.serving.tasks.spawn(async move {
             tokio::select! {
-                () = connection => {}
-                () = end.cancelled() => {}
+                () = serving.converse(stream, Client { remote, local }) => {}
+                () = serving.end.cancelled() => {}
             }
             drop(slot);
         });
-    }
-
-    fn connection(&self, stream: TcpStream, client: Client) -> impl Future<Output = ()> + Send + use<S> {
-        let phase = Phase::new();
-        let io = TokioIo::new(Connection::new(stream, phase.clone(), self.limits.clone()));
-        let (front, idle) = (self.front.clone(), self.limits.idle_timeout.0);
-        let service = service_fn(move |request: Request<Incoming>| {
-            phase.request_begins();
-            front.clone().answer(request, client, idle, phase.clone())
-        });
-        let mut builder = http1::Builder::new();
-        // The deadlines are the socket's (see `connection`): hyper's own counts idle time as part of a head. It is set
-        // all the same, and later, because hyper asks the socket again after an answer only if it has a deadline.
-        let never_first = self.limits.header_timeout.0.saturating_add(idle).saturating_mul(2);
-        builder.timer(TokioTimer::new()).header_read_timeout(never_first).max_header_size(MAX_HEAD);
-        let served = builder.serve_connection(io, service);
-        let stop = self.stop.clone();
-        async move {
-            let mut served = std::pin::pin!(served);
-            let result = tokio::select! {
-                result = served.as_mut() => result,
-                () = stop.cancelled() => {
-                    served.as_mut().graceful_shutdown();
-                    served.await
-                }
-            };
-            if let Err(error) = result {
-                tracing::debug!(client = %client.remote, error = &error as &dyn std::error::Error, "a connection ended early");
-            }
-        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct BlobContent {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum MountFrom<'a> {
     Repository(&'a RepositoryName),
-    /// Any repository: the place to narrow when callers have permissions.
+    /// Any repository, where nobody is asked who they are.
     Any,
 }
 
@@ -109,7 +109,7 @@ impl Database {
         let link = || async {
             let mut transaction = self.begin().await?;
             let Some(blob) = touch(&mut transaction, digest).await? else { return Ok(false) };
-            let repository = repository_id(&mut transaction, repository).await?;
+            let repository = self.repository_id(&mut transaction, repository).await?;
             link(&mut transaction, repository, blob).await?;
             if let Some(upload) = upload
                 && uploads::claim(&mut transaction, upload).await?
@@ -146,12 +146,36 @@ impl Database {
             .fetch_optional(&mut *transaction)
             .await?;
             let Some(blob) = blob else { return Ok(false) };
-            let repository = repository_id(&mut transaction, repository).await?;
+            let repository = self.repository_id(&mut transaction, repository).await?;
             link(&mut transaction, repository, blob).await?;
             commit(transaction).await?;
             Ok(true)
         };
         retry(mount).await
+    }
+
+    /// The id of a repository, which is made where it does not exist.
+    pub(super) async fn repository_id(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        name: &RepositoryName,
+    ) -> Result<i64, Error> {
+        let select = "SELECT id FROM repository WHERE name = $1";
+        let found: Option<i64> =
+            sqlx::query_scalar(select).bind(name.as_str()).fetch_optional(&mut **transaction).await?;
+        if let Some(id) = found {
+            return Ok(id);
+        }
+        let project = self.project_id(transaction, name.project()).await?;
+        sqlx::query(
+            "INSERT INTO repository (name, created_at, project_id) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(name.as_str())
+        .bind(Timestamp::now().millis())
+        .bind(project)
+        .execute(&mut **transaction)
+        .await?;
+        Ok(sqlx::query_scalar(select).bind(name.as_str()).fetch_one(&mut **transaction).await?)
     }
 
     /// Removes a blob from a repository, unless a manifest there needs it. Its bytes go with garbage collection.
@@ -225,23 +249,4 @@ pub(super) async fn link(
     .execute(&mut **transaction)
     .await?;
     Ok(())
-}
-
-/// The id of a repository, which is made where it does not exist.
-pub(super) async fn repository_id(
-    transaction: &mut Transaction<'static, Any>,
-    name: &RepositoryName,
-) -> Result<i64, Error> {
-    let select = "SELECT id FROM repository WHERE name = $1";
-    let found: Option<i64> =
-        sqlx::query_scalar(select).bind(name.as_str()).fetch_optional(&mut **transaction).await?;
-    if let Some(id) = found {
-        return Ok(id);
-    }
-    sqlx::query("INSERT INTO repository (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-        .bind(name.as_str())
-        .bind(Timestamp::now().millis())
-        .execute(&mut **transaction)
-        .await?;
-    Ok(sqlx::query_scalar(select).bind(name.as_str()).fetch_one(&mut **transaction).await?)
 }

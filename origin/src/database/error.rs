@@ -16,6 +16,9 @@ pub(crate) enum Error {
     /// A row that was just found was removed by somebody else.
     #[error("another transaction was faster")]
     Overtaken,
+    /// Somebody pushes to a project that was never made, or was removed just now.
+    #[error("there is no project {0}; an admin makes one with `roadstead project create {0}`")]
+    NoProject(String),
     /// What was read is none of what is ever written.
     #[error("the database holds a damaged {what}: {value}")]
     Damaged { what: &'static str, value: String },
@@ -25,6 +28,9 @@ pub(crate) enum Error {
     /// The path cannot be made absolute, or cannot be written as a URL.
     #[error("{0:?} cannot be the place of the database")]
     Path(PathBuf),
+    /// The file of the database cannot be made, or made private.
+    #[error("{path:?} cannot be used: {error}")]
+    File { path: PathBuf, error: std::io::Error },
     /// The URL names no host.
     #[error("database.url names no host")]
     NoHost,
@@ -50,9 +56,11 @@ impl Error {
             }
             Self::Sql(_)
             | Self::Commit(_)
+            | Self::NoProject(_)
             | Self::Damaged { .. }
             | Self::Newer { .. }
             | Self::Path(_)
+            | Self::File { .. }
             | Self::NoHost
             | Self::NoPrimary(_) => false,
         }
@@ -87,6 +95,15 @@ const RETRY_AFTER: u32 = 2;
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for ApiError {
+    fn from(error: &Error) -> Self {
+        if matches!(error, Error::NoProject(_)) {
+            return ErrorCode::NameUnknown.error(error.to_string());
+        }
         tracing::error!(error = %error, "a request failed at the database");
         if error.is_full() {
             ErrorCode::Unavailable

@@ -11,7 +11,7 @@ use oci::{
 use sqlx::{Any, Transaction};
 
 use super::{
-    Database, Error, blobs, commit,
+    Database, Error, commit,
     error::{stored, stored_size},
     retry,
 };
@@ -129,7 +129,7 @@ impl Database {
 
     async fn put_manifest_once(&self, new: &NewManifest<'_>) -> Result<Put, Error> {
         let mut transaction = self.begin().await?;
-        let repository = blobs::repository_id(&mut transaction, new.repository).await?;
+        let repository = self.repository_id(&mut transaction, new.repository).await?;
         let blobs = match hold_blobs(&mut transaction, repository, new.manifest).await? {
             Held::All(blobs) => blobs,
             Held::Not(refusal) => return Ok(refusal),

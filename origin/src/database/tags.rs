@@ -1,8 +1,10 @@
 //! Listings of tags and repositories, a page at a time, sorted bytewise.
 
 use oci::name::RepositoryName;
+use sqlx::AssertSqlSafe;
 
 use super::{Database, Error, retry};
+use crate::routes::gate::Visible;
 
 impl Database {
     /// The first `limit` tags of a repository behind `last`; `None` where there is no such repository.
@@ -34,17 +36,32 @@ impl Database {
         retry(list).await
     }
 
-    /// The first `limit` repositories behind `last` that have an image.
-    pub(crate) async fn repositories(&self, last: &str, limit: u32) -> Result<Vec<String>, Error> {
+    /// The first `limit` repositories behind `last` that have an image and are in a visible project.
+    pub(crate) async fn repositories(
+        &self,
+        last: &str,
+        limit: u32,
+        visible: &Visible,
+    ) -> Result<Vec<String>, Error> {
+        let filter = match visible {
+            Visible::All => String::new(),
+            Visible::These(ids) if ids.is_empty() => return Ok(Vec::new()),
+            // Numbers only; neither database takes a list as one parameter.
+            Visible::These(ids) => {
+                let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                format!("AND r.project_id IN ({})", list.join(","))
+            }
+        };
+        let statement = format!(
+            "SELECT r.name FROM repository r WHERE r.name > $1 {filter} \
+             AND EXISTS (SELECT 1 FROM manifest m WHERE m.repository_id = r.id) ORDER BY r.name LIMIT $2"
+        );
         let list = || async {
-            Ok(sqlx::query_scalar(
-                "SELECT r.name FROM repository r WHERE r.name > $1 \
-                 AND EXISTS (SELECT 1 FROM manifest m WHERE m.repository_id = r.id) ORDER BY r.name LIMIT $2",
-            )
-            .bind(last)
-            .bind(i64::from(limit))
-            .fetch_all(&self.read)
-            .await?)
+            Ok(sqlx::query_scalar(AssertSqlSafe(statement.clone()))
+                .bind(last)
+                .bind(i64::from(limit))
+                .fetch_all(&self.read)
+                .await?)
         };
         retry(list).await
     }

@@ -71,7 +71,7 @@ impl Database {
         };
         let create = || async {
             let mut transaction = self.begin().await?;
-            let repository = blobs::repository_id(&mut transaction, repository).await?;
+            let repository = self.repository_id(&mut transaction, repository).await?;
             sqlx::query(
                 "INSERT INTO upload (id, repository_id, algorithm, hash_state, size, version, touched_at) \
                  VALUES ($1, $2, $3, $4, 0, 0, $5)",
@@ -217,7 +217,7 @@ impl Database {
                 }
             }
         };
-        let repository = blobs::repository_id(&mut transaction, completion.repository).await?;
+        let repository = self.repository_id(&mut transaction, completion.repository).await?;
         blobs::link(&mut transaction, repository, blob).await?;
         commit(transaction).await?;
         Ok(Change::Done)

@@ -42,7 +42,8 @@ impl Registry {
 
     pub(super) async fn catalog(&self, call: &Call) -> Answer {
         let page = Page::of(&call.query, PAGE)?;
-        let mut repositories = self.database.repositories(page.last, page.limit()).await?;
+        let visible = call.pass.visible(&self.database).await?;
+        let mut repositories = self.database.repositories(page.last, page.limit(), &visible).await?;
         let more = page.cut(&mut repositories);
         let list = RepositoryList { repositories: &repositories };
         let mut response =

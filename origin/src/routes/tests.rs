@@ -1,6 +1,8 @@
 //! The endpoints over a real database and directory, without a network.
 
+mod access;
 mod deleting;
+pub(crate) mod guarded;
 mod uploading;
 
 use std::{path::Path, sync::Arc};
@@ -14,7 +16,9 @@ use oci::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Origin, settings::Settings};
+use crate::{Openness, Origin, Reach, Scheme, settings::Settings};
+
+const REACH: Reach = Reach { openness: Openness::Everybody, scheme: Scheme::Http };
 
 /// An origin in a directory of its own.
 pub(super) struct Site {
@@ -24,7 +28,7 @@ pub(super) struct Site {
 
 pub(super) async fn start(settings: Settings, dir: &Path) -> Arc<Origin> {
     let mut metrics = prometheus_client::registry::Registry::default();
-    Origin::start(settings, dir, "test", &mut metrics).await.expect("starts")
+    Origin::start(settings, dir, "test", REACH, &mut metrics).await.expect("starts")
 }
 
 impl Site {
@@ -63,19 +67,19 @@ impl Site {
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: Response<()>,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: Response<()>,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let name: HeaderName = name.parse().expect("a header's name");
         self.head.headers().get(name).map_or("", |value| value.to_str().expect("visible ASCII"))
     }
 
-    pub(super) fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let document: Value = serde_json::from_slice(&self.body).expect("an error document");
         document["errors"][0]["code"].as_str().expect("a code").to_owned()
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use gossip::access::Action;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use oci::{
     digest::{Algorithm, Digest, Hasher},
@@ -31,7 +32,7 @@ impl Registry {
         if let Some(digest) = call.query.get("mount") {
             // Whatever is wrong with a mount, the client gets a session and uploads the blob itself.
             if let Ok(digest) = digest.parse::<Digest>()
-                && self.mount(repository, &digest, call.query.get("from")).await?
+                && self.mount(repository, &digest, &call).await?
             {
                 return Ok(created(repository, &digest));
             }
@@ -50,18 +51,24 @@ impl Registry {
         Ok(accepted(repository, &upload, StatusCode::ACCEPTED))
     }
 
+    /// Mounts a blob of a repository that the caller may pull from; which one has to be said where callers are asked who
+    /// they are.
     async fn mount(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        from: Option<&str>,
+        call: &Call,
     ) -> Result<bool, ApiError> {
-        let from = match from.map(str::parse::<RepositoryName>) {
+        let from = match call.query.get("from").map(str::parse::<RepositoryName>) {
             Some(Ok(name)) => Some(name),
             Some(Err(_)) => return Ok(false),
             None => None,
         };
-        let from = from.as_ref().map_or(MountFrom::Any, MountFrom::Repository);
+        let from = match &from {
+            Some(name) if call.pass.may(name, Action::Pull).await? => MountFrom::Repository(name),
+            None if call.pass.is_open() => MountFrom::Any,
+            Some(_) | None => return Ok(false),
+        };
         Ok(self.database.mount_blob(from, repository, digest).await?)
     }
 

@@ -205,7 +205,7 @@ async fn a_host_that_takes_no_connection_is_left_in_time() {
         ClientConfig { connect_timeout: IMPATIENT, answer_timeout: PATIENT, ..ClientConfig::new(url) };
     let client = Client::new(config).expect("the URL is one");
     let failed = tokio::time::timeout(PATIENT / 2, manifest(&client)).await.expect("ends by itself");
-    assert!(matches!(failed, Err(FetchError::Silent(Silence::Unreachable(_)))), "{failed:?}");
+    assert!(matches!(failed, Err(FetchError::Silent(Silence::NoConnection(_)))), "{failed:?}");
 }
 
 #[tokio::test]

@@ -18,6 +18,16 @@ async fn a_blob_is_taken_up_at_the_byte_reached() {
 }
 
 #[tokio::test]
+async fn a_part_is_asked_for_by_its_last_byte_and_known_by_what_came() {
+    let registry = Registry::start(|_| part("bytes 0-1/4", "bl")).await;
+    let client = client(&registry);
+    let answer = client.blob(&repository(), &Digest::sha256(b"blob"), 0, Some(3)).await.expect("served");
+    assert_eq!((answer.offset, answer.end, answer.length), (0, Some(2), Some(4)), "less than was asked for");
+    assert_eq!(bytes(answer).await.expect("whole"), b"bl");
+    assert_eq!(registry.requests()[0].header("range"), Some("bytes=0-2"));
+}
+
+#[tokio::test]
 async fn the_first_request_has_no_range() {
     let registry = Registry::start(|_| Reply::ok("blob")).await;
     let answer = blob(&client(&registry), 0).await.expect("served");

@@ -2,20 +2,44 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::{
+    RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
 
 use super::*;
 
 /// A self-signed certificate for `localhost` and 127.0.0.1 with its key, for these tests alone.
-const LOCALHOST: &[u8] = include_bytes!("localhost.pem");
+pub(super) const LOCALHOST: &[u8] = include_bytes!("localhost.pem");
 
-fn localhost() -> rustls::ServerConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider);
+pub(super) fn localhost() -> rustls::ServerConfig {
+    serving(WebPkiClientVerifier::no_client_auth())
+}
+
+/// Lets in only who shows the same certificate.
+pub(super) fn asking_for_a_certificate() -> rustls::ServerConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate()).expect("it can be trusted");
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    serving(verifier.build().expect("there is a root"))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn certificate() -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(LOCALHOST).expect("the file has a certificate")
+}
+
+fn serving(clients: Arc<dyn ClientCertVerifier>) -> rustls::ServerConfig {
+    let builder = rustls::ServerConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().expect("the provider supports them");
-    let certificate = CertificateDer::from_pem_slice(LOCALHOST).expect("the file has a certificate");
     let key = PrivateKeyDer::from_pem_slice(LOCALHOST).expect("the file has a key");
-    builder.with_no_client_auth().with_single_cert(vec![certificate], key).expect("they belong together")
+    let builder = builder.with_client_cert_verifier(clients);
+    builder.with_single_cert(vec![certificate()], key).expect("they belong together")
 }
 
 fn trusting(registry: &Registry) -> Client {

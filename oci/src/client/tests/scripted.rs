@@ -21,6 +21,7 @@ use url::Url;
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) target: String,
+    pub(super) body: String,
     headers: Vec<(String, String)>,
 }
 
@@ -244,8 +245,10 @@ async fn read_request(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Reques
     let (method, target) = (words.next()?, words.next()?);
     let headers = lines[1..].iter().filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let request = Request { method, target, headers };
+    let mut request = Request { method, target, body: String::new(), headers };
     let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    stream.read_exact(&mut vec![0; length]).await.ok()?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    request.body = String::from_utf8_lossy(&body).into_owned();
     Some(request)
 }

@@ -1,6 +1,6 @@
 use std::{future::pending, net::Ipv4Addr};
 
-use http::Response;
+use http::{Request, Response};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

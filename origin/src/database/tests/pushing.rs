@@ -151,7 +151,10 @@ async fn a_manifest_needs_its_blobs_with_their_sizes() {
         assert_eq!(put, Put::Missing(vec![absent]));
         let (_, put) = push_manifest(&database, &name, &[(&digest, 6)], "v1").await;
         assert_eq!(put, Put::WrongSize { digest: digest.clone(), described: 6, stored: 5 });
-        assert_eq!(database.repositories("", 9).await.expect("answered"), Vec::<String>::new());
+        assert_eq!(
+            database.repositories("", 9, &Visible::All).await.expect("answered"),
+            Vec::<String>::new()
+        );
         let (manifest, put) = push_manifest(&database, &name, &[(&digest, 5)], "v1").await;
         assert_eq!(put, Put::Stored);
         let tag: Tag = "v1".parse().expect("tag");
