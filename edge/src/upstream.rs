@@ -47,6 +47,8 @@ pub(crate) use names::{Caller, Upstreams};
 pub(crate) struct Upstream {
     /// What clients call it.
     pub name: Arc<str>,
+    /// The other names under which the same registry is listed: what has come by one of them has come from it.
+    kin: Vec<Arc<str>>,
     /// How its tags are kept fresh.
     pub freshness: Freshness,
     /// Whether it is asked with credentials.
@@ -68,6 +70,11 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// Every name under which this registry is listed.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        std::iter::once(&self.name).chain(&self.kin)
+    }
+
     /// Whether a client at `address` is served without credentials.
     pub(crate) fn is_open_to(&self, address: IpAddr) -> bool {
         is_within(&self.networks, address)

@@ -86,9 +86,13 @@ fn an_edge_that_is_well_is_called_so_after_a_real_pull_of_what_it_holds() {
         );
     }
     let page = operator.run(&["doctor", &url(edge.address)]).ends(0).out;
-    for words in
-        ["ok    connect", "pull of team/app:v1", "MB/s", "/hosts.toml (containerd)", "dial_timeout = \"1s\""]
-    {
+    for words in [
+        "ok    connect",
+        "pull of team/app:v1",
+        "MB/s",
+        "/hosts.toml (containerd)",
+        "dial_timeout = \"300ms\"",
+    ] {
         assert!(page.contains(words), "{words:?} is not in\n{page}");
     }
     assert!(!page.contains('\x1b'), "{page:?}");

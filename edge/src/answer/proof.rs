@@ -37,12 +37,19 @@ impl Answerer {
     /// Whether the bytes that are here, or on their way, may be given out under the upstream that is asked, provided that it
     /// links them. Where there are none there is nothing to keep back.
     pub(super) async fn may_give(&self, asked: &Asked<'_>, digest: &Digest) -> Result<bool, Unavailable> {
-        let upstream = &asked.place.upstream;
         let foreign = match self.downloads.running(digest) {
-            Some(download) => download.place().upstream != *upstream,
+            Some(download) => !asked.upstream.names().any(|name| *name == download.place().upstream),
             None => self.store.size(digest).is_some(),
         };
-        Ok(!foreign || self.metadata.is_proven(upstream, digest).await?)
+        if !foreign {
+            return Ok(true);
+        }
+        for name in asked.upstream.names() {
+            if self.metadata.is_proven(name, digest).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The blob as the upstream itself sends it.

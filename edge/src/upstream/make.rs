@@ -82,6 +82,7 @@ impl Upstream {
     pub(super) fn listed(
         name: &str,
         one: &UpstreamSettings,
+        kin: Vec<Arc<str>>,
         common: Common,
     ) -> Result<Self, InvalidUpstream> {
         // `validate` has refused an upstream without a URL.
@@ -99,7 +100,8 @@ impl Upstream {
             config.identity = Some(ClientIdentity { certificates: read(certificate)?, key: read(key)? });
         }
         config.credentials = credentials(one);
-        Self::new(name, name.into(), config, one.networks.clone(), one.freshness, common)
+        let made = Self::new(name, name.into(), config, one.networks.clone(), one.freshness, common)?;
+        Ok(Self { kin, ..made })
     }
 
     /// One that a client named, under `guard`.
@@ -139,6 +141,7 @@ impl Upstream {
             health: Health::new(name.clone(), waits.pauses),
             name,
             freshness,
+            kin: Vec::new(),
             is_authenticated,
             networks,
             client,

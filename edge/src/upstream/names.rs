@@ -69,7 +69,10 @@ impl Upstreams {
         let (mut listed, mut default) = (HashMap::new(), None);
         let only = settings.upstream.named.len() == 1;
         for (name, one) in &settings.upstream.named {
-            let upstream = Arc::new(Upstream::listed(name, one, common(&turns()))?);
+            let others = settings.upstream.named.iter().filter(|(other, _)| *other != name);
+            let kin =
+                others.filter(|(_, other)| other.url == one.url).map(|(other, _)| other.as_str().into());
+            let upstream = Arc::new(Upstream::listed(name, one, kin.collect(), common(&turns()))?);
             if one.default || only {
                 default = Some(upstream.clone());
             }

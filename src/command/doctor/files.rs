@@ -104,7 +104,7 @@ fn hosts_toml(edge: &Edge<'_>, server: Option<&str>) -> String {
     let _ = writeln!(text, "[host.{}]", quoted(edge.address()));
     text.push_str("  capabilities = [\"pull\", \"resolve\"]\n");
     // Without it an edge that is gone costs 30 s for each blob.
-    text.push_str("  dial_timeout = \"1s\"\n");
+    text.push_str("  dial_timeout = \"300ms\"\n");
     if edge.ca.is_some() {
         text.push_str("  ca = \"/etc/containerd/roadstead-ca.pem\"\n");
     }
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(
             files[0].text,
             "server = \"https://registry-1.docker.io\"\n\n[host.\"https://edge.example\"]\n  capabilities = [\"pull\", \
-             \"resolve\"]\n  dial_timeout = \"1s\"\n  ca = \"/etc/containerd/roadstead-ca.pem\"\n"
+             \"resolve\"]\n  dial_timeout = \"300ms\"\n  ca = \"/etc/containerd/roadstead-ca.pem\"\n"
         );
         assert!(!files[1].text.contains("insecure = true"), "{}", files[1].text);
         assert!(

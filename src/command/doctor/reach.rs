@@ -13,7 +13,7 @@ use crate::command::words;
 
 /// How long a name may take to be resolved.
 const RESOLVE: Duration = Duration::from_secs(3);
-/// How long a connection may take: what containerd waits with `dial_timeout = "1s"`, and again as much to tell slow from dead.
+/// How long a connection may take: long enough to tell a slow one from a dead one.
 const CONNECT: Duration = Duration::from_secs(2);
 /// From here on it is called slow.
 const SLOW_MS: f64 = 300.0;
